@@ -33,7 +33,7 @@ _KEY = _KeyMark()
 _UNINDEXED = _UnindexedMark()
 
 EntityKey = Annotated[Key, _KEY]
-"""The type of the field that holds the entity's key, which is no property:
+"""The type of the field that holds the entity's key, which is not a property:
 
     @dataclass
     class Person:

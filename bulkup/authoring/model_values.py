@@ -61,7 +61,7 @@ def update(
         if name not in after:
             entity.pop(name, None)
     excluded = [name for name in new if name in entity]
-    if excluded:  # an Entity by then; looking at its flags costs something
+    if excluded:  # it is an Entity here; looking at its flags costs time
         entity.exclude_from_indexes.update(excluded)  # type: ignore[attr-defined]
     return changed
 
@@ -97,7 +97,7 @@ def _is_entity(value: Any) -> bool:
 
 
 def stored(value: Any) -> Any:
-    """A plain value as it is in an entity."""
+    """A plain value in the form that an entity stores."""
     if isinstance(value, dict) and not _is_entity(value):
         return new_entity(None, value, _unindexed(value))
     return [stored(item) for item in value] if isinstance(value, list) else value
@@ -114,7 +114,7 @@ def _merged(there: Any, before: Any, after: Any) -> Any:
 
 
 def _merged_list(there: Sequence[Any], before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
-    """Elements that are still there are those that are stored, wherever they are now.
+    """Elements that are still there keep their stored values, wherever they are now.
 
     A changed element is the one that was the same object, or the one in its place, if as many lie
     between the same neighbours. Otherwise it is new: a guess could give one element what
@@ -157,7 +157,7 @@ def _has_object(value: Any) -> bool:
 
 
 def _fill_gaps(places: list[int | None], free: Mapping[int, None], end: int) -> None:
-    """Pair what is left between the same neighbours, where as many are left on both sides."""
+    """Pair the rest between the same neighbours, if equally many are left on both sides."""
     known = [(-1, -1), *((i, p) for i, p in enumerate(places) if p is not None), (len(places), end)]
     for (left, low), (right, high) in pairwise(known):
         between = [place for place in range(low + 1, high) if place in free]

@@ -16,11 +16,12 @@ class EntityReader:
     """A `google.cloud.datastore.Client` for the run's target."""
 
     def get(self, keys: Iterable[Any]) -> list[Entity | None]:
-        """Read entities with one look-up: one for each key, in their order; None: there is none.
+        """Read entities with one lookup: one for each key, in their order; None: not found.
 
-        It guards what the handler writes, as any read through `self.client` does, and returns what
-        this call has put as it will be. What an earlier `get` of the same batch has read, or of a
-        handler a moment before, is not asked for again, unless the run has written it since.
+        Like any read through `self.client`, it guards what the handler writes, and it returns what
+        this call has put as it will be. Entities that an earlier `get` of the same batch, or of a
+        handler a moment before, has read are not looked up again, unless the run has written them
+        since.
         """
         keys = _listed(keys)
         if hasattr(self.client, "get_in_order"):
@@ -30,7 +31,7 @@ class EntityReader:
         return [found.get(key) for key in keys]
 
     async def aget(self, keys: Iterable[Any]) -> list[Entity | None]:
-        """The same in an `async def handle_entity`, without stopping the other handlers. Look-ups
+        """The same for an `async def handle_entity`, without blocking the other handlers. Lookups
         of several handlers become one."""
         keys = _listed(keys)
         if hasattr(self.client, "aget_in_order"):

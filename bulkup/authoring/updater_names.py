@@ -1,4 +1,4 @@
-"""The updaters in a file, as far as its text shows: nothing is executed."""
+"""Finds the updaters in a file by its text alone: nothing is executed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from bulkup.authoring.built_ins import CLASS_NAMES
 
 MAX_BYTES = 1024 * 1024
-"""Of a file. Larger ones are passed over."""
+"""Bytes of a file. Larger files are skipped."""
 
 
 def updater_names(path: Path) -> list[str]:
-    """The names in a file that are updaters, as far as its text shows."""
+    """The names of the updaters in a file, as far as its text shows."""
     try:
         if path.stat().st_size > MAX_BYTES:
             return []

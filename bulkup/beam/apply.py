@@ -1,4 +1,4 @@
-"""A run as a transform of one's own pipeline."""
+"""A run as a transform of your own pipeline."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Apply(beam.PTransform):  # type: ignore[misc]
     same work; the pipeline then does what is left. `bulkup resume` can end it on one machine.
 
     `updater`: as `bulkup run` takes it; its source file is sent to the workers, modules beside it
-    are not (Beam's --setup_file sends those). `ranges`: into about how many parts the query is cut.
-    The other arguments are those of `bulkup.run`.
+    are not (Beam's --setup_file sends those). `ranges`: the approximate number of parts that the
+    query is cut into. The other arguments are those of `bulkup.run`.
 
     Raises BulkupError when the pipeline is made and the run cannot begin: the query cannot be cut
     into ranges, for example.
@@ -91,7 +91,7 @@ class Apply(beam.PTransform):  # type: ignore[misc]
                 return beginning | beam.Create([begun])
             work, ids = work_of(prepared, begun), range_ids(prepared, begun)
         results = beginning | "Ranges" >> beam.Create(ids) | "Apply" >> WorkOnRanges(work)
-        # The end comes also if the runner loses every result.
+        # The run is ended even if the runner loses every result.
         always = beginning | "End" >> beam.Create([None])
         return (
             (results, always)
@@ -103,7 +103,7 @@ class Apply(beam.PTransform):  # type: ignore[misc]
 
 
 class _Conclude(beam.DoFn):  # type: ignore[misc]
-    """Ends the run once. Whether it is finished, the records say."""
+    """Ends the run once. The records say whether it is finished."""
 
     def __init__(self, work: RangedWork) -> None:
         self._work = work

@@ -1,7 +1,7 @@
 """`bulkup run UPDATER --on beam`: plan the ranges, have a Beam runner work on them, end the run.
 
-The runner's word counts for nothing here. When it has ended, or has failed, or all ranges are
-finished though it hangs, the records say how the run stands.
+The runner's own status is not trusted. When it ends or fails, or hangs after the last range, the
+records in Datastore say whether the run is finished.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from bulkup.state.ranges_seen import note_seen
 from bulkup.state.record import LOOK_EVERY_S, RunRecord
 
 RUNNERS = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
-"""Beam's own that it does not find by their names."""
+"""Beam's own runners that it does not find by name."""
 
 TAKE_OTHERS = ("portable", "flink", "spark", "samza", "prism")
 """Parts of the names of runners whose job server knows more options than Beam itself."""
 
 READS_PER_S = 5
-"""Each look reads the records of all ranges, which are few beside what a run writes."""
+"""Each look reads the records of all ranges: few reads, compared with what a run writes."""
 
 SLOWEST_LOOK_S = 60.0
 
 HANGS_AFTER_S = 30.0
-"""A runner that has not ended so long after the last range is finished is not waited for. Beam's
-own, with several processes, waits forever for one that was killed."""
+"""How long to wait for the runner to end after the last range is finished. Beam's own runner, with
+several processes, waits forever for one that was killed."""
 
 ENDS_WITHIN_S = 20.0
-"""How long a runner in this process has to end its pipeline after Ctrl-C."""
+"""How long a runner in this process may take to end its pipeline after Ctrl-C."""
 
 
 def run_on_beam(
@@ -77,8 +77,8 @@ def run_on_beam(
 
 
 def pipeline_options(runner_args: Sequence[str]) -> PipelineOptions:
-    """Beam's options, as they are typed behind `--`. Raises UsageError, also for an option or a
-    runner that Beam does not know: it would pass over a mistyped one, and use another runner."""
+    """Beam's options, as they are typed after `--`. Raises UsageError, also for an option or a
+    runner that Beam does not know: it would ignore a mistyped one, and use another runner."""
     try:
         options = PipelineOptions(list(runner_args))
         standard = options.view_as(StandardOptions)
@@ -87,12 +87,12 @@ def pipeline_options(runner_args: Sequence[str]) -> PipelineOptions:
         unknown = _unknown(runner_args)
     except SystemExit:  # argparse has printed why
         raise UsageError(
-            "Beam does not take the options behind `--`; the lines above say why"
+            "Beam does not accept the options after `--`; the lines above say why"
         ) from None
     if unknown and not any(word in (standard.runner or "").lower() for word in TAKE_OTHERS):
-        raise UsageError(f"Beam does not know {unknown[0]!r}, which is behind `--`")
+        raise UsageError(f"Beam does not know {unknown[0]!r}, which comes after `--`")
     if "DaskRunner" in (standard.runner or ""):
-        # Its default puts 128 ranges, most often all of them, into one task.
+        # Its default puts 128 ranges, usually all of them, into one task.
         from apache_beam.runners.dask.dask_runner import DaskOptions
 
         dask = options.view_as(DaskOptions)
@@ -123,7 +123,7 @@ class _Job:
     def __init__(self, pipeline: Any) -> None:
         self.error: str | None = None
         self.name = ""
-        """Of a job that a service does, without this process; empty: there is none."""
+        """Name of a job that a service runs without this process; empty: there is none."""
         self._pipeline = pipeline
         self._ended = threading.Event()
         threading.Thread(target=self._run, name="bulkup-beam", daemon=True).start()
@@ -144,14 +144,14 @@ class _Job:
 
 
 def _job_name(result: Any) -> str:
-    """How a service names the job that it does without this process; empty: it needs this process,
-    as Beam's own runner and Dask do."""
+    """The name of the job that a service runs without this process; empty: the pipeline needs this
+    process, as Beam's own runner and Dask do."""
     job_id = getattr(result, "job_id", None) or getattr(result, "_job_id", None) or ""
     return str(job_id() if callable(job_id) else job_id)
 
 
 class _Watch:
-    """Shows how far the run is while the pipeline works."""
+    """Shows the run's progress while the pipeline works."""
 
     def __init__(self, prepared: PreparedRun, begun: RunRecord, job: _Job) -> None:
         self._prepared = prepared
@@ -214,7 +214,7 @@ class _Watch:
         self._prepared.context.listener(event)
 
     def _leave(self) -> None:
-        """After Ctrl-C. A pipeline elsewhere goes on; one in this process comes to its end.
+        """After Ctrl-C. A pipeline elsewhere keeps running; one in this process is ended.
 
         Raises StopAskedError.
         """
@@ -234,9 +234,10 @@ class _Watch:
             )
         steps = [command_on(verb, run_id, state_dir) for verb in ("show", "cancel", "resume")]
         raise StopAskedError(
-            f"detached: job {self._job.name} goes on, and works on run {run_id}; `bulkup list "
-            f"--all` with its target says how far it is, `{steps[0]}` what this machine has seen; "
-            f"`{steps[1]}` cancels it, and once the job is done `{steps[2]}` ends the run",
+            f"detached: job {self._job.name} keeps running, and works on run {run_id}; `bulkup "
+            "list --all` with its target says how far it is, "
+            f"`{steps[0]}` what this machine has seen; `{steps[1]}` cancels it, and once the job "
+            f"is done `{steps[2]}` ends the run",
             code,
             next_steps=steps,
         )

@@ -2,7 +2,7 @@
 
 A restriction is a `Turn` at one range of the run. Beam may split it while it is worked on. Then the
 range ends at its last handled entity, a new range begins there, and the residual is a turn at that
-one. What decides is in Datastore, so turns may get lost, or come back several times.
+one. Only Datastore decides what is done, so turns may get lost, or come back several times.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Turn:
     is_over: bool = False
     """There is nothing to do: the work went to another turn."""
     not_before: float = 0.0
-    """Somebody else works on the range until then, Unix time by this machine's clock. Beam's own
+    """Another worker holds the range until then (Unix time by this machine's clock). Beam's own
     runners bring back at once what is deferred by a minute."""
 
 
@@ -55,7 +55,7 @@ class TurnTracker(RestrictionTracker):  # type: ignore[misc]  # Beam is untyped 
         return not self._turn.is_over
 
     def try_split(self, fraction_of_remainder: float) -> tuple[Turn, Turn] | None:
-        """Give away all of a turn whose work has not begun or is deferred, and of another the end
+        """Give away a whole turn if its work has not begun or is deferred; otherwise the end
         of its range."""
         turn = self._turn
         if turn.is_over or not turn.comes_back:
@@ -77,7 +77,7 @@ class TurnTracker(RestrictionTracker):  # type: ignore[misc]  # Beam is untyped 
         return RestrictionProgress(completed=done, remaining=1.0 - done)
 
     def check_done(self) -> bool:
-        """The records know what is done; the runner has no say in it."""
+        """Ignored: the records say what is done, not the runner."""
         return True
 
     def is_bounded(self) -> bool:
@@ -101,5 +101,5 @@ class Turns(RestrictionProvider):  # type: ignore[misc]
         return 0.0 if restriction.is_over else 1.0
 
     def truncate(self, element: str, restriction: Turn) -> Turn:
-        """Of a pipeline that is drained: finish what is left, as of every bounded source."""
+        """When the pipeline is drained: finish what is left, as for every bounded source."""
         return restriction

@@ -1,4 +1,4 @@
-"""The transform that works on ranges: ids of ranges in, what became of each out."""
+"""The transform that works on ranges: takes the ids of ranges, returns the result of each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bulkup.core.errors import BulkupError
 from bulkup.runs.ranges.unit import RangedWork, RangeEnd, RangeResult, WorkingRange
 
 SHORTEST_S, LONGEST_S = 1.0, 60.0
-"""How long to leave a held range alone. It is free when its lease ends, by the server's clock; this
-machine's may be wrong by hours."""
+"""How long to leave a held range alone. Its lease ends by the server's clock; this machine's may be
+wrong by hours."""
 
 REST_S = 2.0
-"""How long at most to keep a runner's thread for a range that came back too early."""
+"""The longest time to block a runner's thread for a range that came back too early."""
 
 BUSY_S = 5.0
 """How long to wait while this process works on another range, before the runner may take the range
@@ -76,7 +76,7 @@ class WorkOnRange(beam.DoFn):  # type: ignore[misc]
             tracker.defer_remainder(Duration(seconds=rest_s))
 
     def _ask(self, turn: Turn, tracker: Any) -> tuple[RangeResult | None, float]:
-        """What became of the range; None: ask again in so many seconds."""
+        """The result for the range; None: ask again after that many seconds."""
         with workers.alone(wait_s=BUSY_S) as free:
             working = WorkingRange()
             if not free or not tracker.try_claim(working):
@@ -84,7 +84,7 @@ class WorkOnRange(beam.DoFn):  # type: ignore[misc]
             try:
                 result = workers.work_on(self._work, turn.range_id, working)
             except BulkupError as error:
-                # Each worker would fail in the same way, and the records know nothing of it. The
+                # Every worker would fail in the same way, and the records cannot show it. The
                 # runner shows this message and tries again, as its users expect.
                 raise RuntimeError(error.message) from error
             finally:

@@ -46,8 +46,8 @@ class Workers:
 
     @contextmanager
     def alone(self, *, wait_s: float) -> Iterator[bool]:
-        """Keep other threads of this process from working meanwhile. False: one of them has worked
-        for `wait_s` seconds, and still does."""
+        """Keep other threads of this process from working meanwhile. False: another thread has
+        worked for `wait_s` seconds, and still does."""
         free = self._busy.acquire(timeout=wait_s)
         try:
             yield free
@@ -74,7 +74,7 @@ class Workers:
             return self._open(work).conclude()
 
     def stop(self, why: str) -> None:
-        """Bring the range in work to a clean stop, and work on no other. Does not wait."""
+        """Stop the range in progress cleanly, and work on no other. Does not wait."""
         self._stopping = why
         if (working := self._working) is not None:
             working.stop(why)
@@ -99,4 +99,4 @@ class Workers:
 
 
 workers = Workers()
-"""Of this process. A module's attribute, since DoFns are pickled and this cannot be."""
+"""This process's connection. A module attribute, since DoFns are pickled and this cannot be."""

@@ -38,9 +38,9 @@ class AbandonArgs:
 def command(args: AbandonArgs) -> int:
     """Give up RUN, an unfinished run: it can no longer be resumed. What it wrote stays.
 
-    The next `bulkup run` of the same work is then a new run, and handles all entities, also those
-    that RUN has handled. RUN is the id of a run or of a group of runs; an id in the state directory
-    may be shortened.
+    The next `bulkup run` of the same work is then a new run, and handles all entities, including
+    those that RUN has handled. RUN is the id of a run or of a group of runs; an id in the state
+    directory may be shortened.
     """
     from bulkup.namespaces.stored import group_info
     from bulkup.report.text import clean

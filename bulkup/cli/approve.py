@@ -30,16 +30,16 @@ class ApproveArgs:
     ApproveArgs,
     examples=(
         ("bulkup approve plan.jsonl", "after reading it"),
-        ("bulkup approve plan.jsonl --yes", "in scripts, or although some are expected to fail"),
+        ("bulkup approve plan.jsonl --yes", "in scripts, or if the plan expects failures"),
     ),
 )
 def command(args: ApproveArgs) -> int:
     """Approve PLAN, the file that `bulkup plan --out` has written.
 
     Records in the ledger of the plan's target who approves it, when, and the id of the plan, which
-    is a checksum of all of the file. A target with `require_approval = true` in the configuration
-    file runs nothing without. An approval is for one run; approving another plan of the same work
-    replaces it. No code of the plan is loaded.
+    is a checksum of the whole file. A target with `require_approval = true` in the configuration
+    file runs nothing without an approved plan. An approval is for one run; approving another plan
+    of the same work replaces it. The updater's code is not loaded.
     """
     from bulkup.migrations.connect import open_connection
     from bulkup.report.text import clean

@@ -30,7 +30,7 @@ class BundleArgs:
         click.Option(
             ["--with-values"],
             is_flag=True,
-            help="Include keys, values, parameters and texts as they are; secrets are removed.",
+            help="Include keys, values, parameters and messages unchanged; secrets are removed.",
         ),
     ]
     state_dir: StateDir

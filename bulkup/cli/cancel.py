@@ -27,13 +27,13 @@ class CancelArgs:
     CancelArgs,
     examples=(
         ("bulkup cancel RUN", "its process ends; the run can be resumed"),
-        ("bulkup cancel RUN --project shop", "a run of another machine"),
+        ("bulkup cancel RUN --project shop", "a run on another machine"),
     ),
 )
 def command(args: CancelArgs) -> int:
     """Stop the process that works on RUN, wherever it is.
 
-    Commits in flight end, and what is done is saved, as after Ctrl-C. The process ends with exit
-    code 12. `bulkup resume RUN` continues the run; `bulkup abandon RUN` gives it up.
+    The process finishes the commits in flight and saves, as after Ctrl-C, then exits with code 12.
+    `bulkup resume RUN` continues the run; `bulkup abandon RUN` gives it up.
     """
     return steer_and_print(args.run, Verb.CANCEL, args.target, args.state_dir, json=args.json)

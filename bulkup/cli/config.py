@@ -51,8 +51,8 @@ def command(ctx: click.Context, json: bool, words: tuple[str, ...]) -> None:
     """Show which settings are in force, and where each comes from.
 
     COMMAND is the command they are for, by default run; OPTIONs are what you would type after it.
-    What is typed wins over an environment variable, then come the configuration file and the
-    default.
+    The command line overrides environment variables; they override the configuration file, and
+    that overrides the defaults.
 
     The configuration file is bulkup.toml, or the table [tool.bulkup] of pyproject.toml: the nearest
     one from the current directory upwards, but not above the repository or your home directory.

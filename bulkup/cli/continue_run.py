@@ -27,13 +27,13 @@ class ContinueArgs:
     ContinueArgs,
     examples=(
         ("bulkup continue RUN", "after `bulkup pause RUN`"),
-        ("bulkup continue RUN --project shop", "a run of another machine"),
+        ("bulkup continue RUN --project shop", "a run on another machine"),
     ),
 )
 def command(args: ContinueArgs) -> int:
     """Continue RUN after `bulkup pause`.
 
-    Its process, which has waited, works again. If there is none any more, `bulkup resume RUN`
-    starts one.
+    Its waiting process works again. If that process has ended, `bulkup resume RUN` starts a new
+    one.
     """
     return steer_and_print(args.run, Verb.CONTINUE, args.target, args.state_dir, json=args.json)

@@ -28,16 +28,16 @@ class CountArgs:
     "count",
     CountArgs,
     examples=(
-        ("bulkup count --kind Person --where \"country = 'CH'\"", "of one country"),
-        ("bulkup count full_name.py", "of an updater's query"),
+        ("bulkup count --kind Person --where \"country = 'CH'\"", "those of one country"),
+        ("bulkup count full_name.py", "those that an updater's query matches"),
     ),
 )
 def command(args: CountArgs) -> None:
     """Print how many entities a selection matches.
 
-    With UPDATER, how many its query matches, narrowed by --kind, --ancestor and --where as in
-    `bulkup run`; without it, how many of all entities. The server counts them. Where it cannot,
-    and where a condition ranges on a property, their keys are read. Writes nothing.
+    --kind, --ancestor and --where narrow the query of UPDATER, as in `bulkup run`; without UPDATER,
+    they select from all entities. The server counts them if it can. Otherwise, and if a condition
+    is a range of a property, their keys are read. Writes nothing.
     """
     from bulkup.report.json_lines import stdout_lines, stdout_text
     from bulkup.runs.find import count_matching, query_of

@@ -27,7 +27,7 @@ def command(folder: Path) -> int:
 
     The demo makes a small shop in a file of the embedded Datastore, and an updater that changes it.
     It shows and runs some commands. Everything stays in the folder for you to continue; nothing
-    outside of it is touched.
+    outside it is touched.
     """
     from bulkup.cli.demo_shop import NEXT, STEPS, UPDATER, lay_out
 

@@ -33,7 +33,7 @@ class DiffArgs:
             default="now",
             show_default=True,
             metavar="TIME",
-            help="When the first side, A, is read: 2026-11-28T09:00Z, 20m (so long ago), or now.",
+            help="Read side A as of TIME: 2026-11-28T09:00Z, 20m (20 minutes ago), or now.",
         ),
     ]
     until: Annotated[
@@ -45,7 +45,7 @@ class DiffArgs:
             default="now",
             show_default=True,
             metavar="TIME",
-            help="When the other side, B, is read.",
+            help="Read side B as of TIME.",
         ),
     ]
     other: With
@@ -87,8 +87,8 @@ def command(args: DiffArgs) -> int:
     """Show what differs between two times, projects, databases, namespaces, or files.
 
     Side A is the target, as of --from. Side B is the place that --with names, as of --to. Compares
-    every property to the bit, with index flags and meanings. Keys are compared relative to the
-    project, database and namespace of their own side, in values, too. bulkup's own entities are
+    every property exactly, with index flags and meanings. Keys, also those in values, are compared
+    relative to the project, database and namespace of their own side. bulkup's own entities are
     left out. Exits with 0 if the sides are equal, with 4 if they differ. Writes nothing.
 
     The past can be read for an hour; where point-in-time recovery is on, for seven days at whole

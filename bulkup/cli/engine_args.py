@@ -149,7 +149,7 @@ class EngineArgs:
         click.Option(
             ["--health-cmd"],
             metavar="COMMAND",
-            help="Work only while this command of the shell ends with 0, and wait otherwise.",
+            help="Work only while this shell command exits with 0, and wait otherwise.",
         ),
     ]
     max_hold: Annotated[
@@ -158,8 +158,8 @@ class EngineArgs:
             ["--max-hold"],
             type=Duration(),
             metavar="DURATION",
-            help="Stop (exit 75) when a health check has said no for DURATION (30m; a number "
-            "alone is seconds).  [default: wait]",
+            help="Stop (exit 75) when a health check has failed for DURATION (30m; a number alone "
+            "is seconds).  [default: wait]",
         ),
     ]
     no_undo: Annotated[

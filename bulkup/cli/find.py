@@ -26,7 +26,9 @@ class FindArgs:
     keys: Annotated[
         bool,
         click.Option(
-            ["--keys"], is_flag=True, help="Print only keys, one a line, as --keys-from takes them."
+            ["--keys"],
+            is_flag=True,
+            help="Print only keys, one per line, as --keys-from takes them.",
         ),
     ]
     limit: Annotated[
@@ -51,9 +53,9 @@ class FindArgs:
 def command(args: FindArgs) -> None:
     """Print the entities that a selection matches, as lines of JSON.
 
-    Each line is an Entity of Datastore's REST API, as `bulkup local dump --lossless` writes it, and
-    `bulkup local load` takes it. With UPDATER, its query is narrowed by --kind, --ancestor and
-    --where as in `bulkup run`; without it, all entities are. Writes nothing.
+    Each line is an Entity in the form of Datastore's REST API, as `bulkup local dump --lossless`
+    writes it and `bulkup local load` reads it. --kind, --ancestor and --where narrow the query of
+    UPDATER, as in `bulkup run`; without UPDATER, they select from all entities. Writes nothing.
     """
     from bulkup.datastore.keys import key_text
     from bulkup.local.entity_json import LossError, to_line

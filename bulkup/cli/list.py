@@ -25,7 +25,7 @@ class ListArgs:
         click.Option(
             ["--all"],
             is_flag=True,
-            help="Also the runs that Datastore knows of, whoever started them.",
+            help="Also list the runs that Datastore knows of, whoever started them.",
         ),
     ]
     target: TargetArgs
@@ -44,9 +44,9 @@ class ListArgs:
 def command(args: ListArgs) -> None:
     """List the runs in the state directory, the latest first.
 
-    With --all, those in a Datastore too: runs started on other machines, or whose state directory
-    is lost. Their states are then those in Datastore. The options that name a target go with --all.
-    Writes nothing.
+    With --all, also list the runs that Datastore knows of: those started on other machines, and
+    those whose state directory is lost. All states are then those in Datastore. The options that
+    name a target need --all. Writes nothing.
     """
     from bulkup.report.text import utc_now
     from bulkup.runs.listing import runs_here, runs_on

@@ -46,9 +46,9 @@ def command(args: MarkArgs) -> None:
     DIR is the folder of the migrations, by default updaters.
 
     Use it for migrations applied before the project used bulkup, or by hand. The next `bulkup
-    migrate` applies a migration marked as pending again, to every entity. A migration whose file
-    was renamed stays what it is under its new name. One whose file is gone is forgotten when it is
-    marked as pending.
+    migrate` applies a migration marked as pending again, to every entity. --renamed-to keeps the
+    status of a migration whose file was renamed. A migration whose file is gone is forgotten when
+    it is marked as pending.
     """
     from bulkup.core.clock import Clock
     from bulkup.core.origin import origin_of

@@ -16,7 +16,7 @@ On = Annotated[
         ["--on"],
         type=click.Choice(["beam"]),
         help="Have the workers of an Apache Beam pipeline do the work (needs the extra `beam`). "
-        "Beam's options come behind `--`.",
+        "Beam's options come after `--`.",
     ),
 ]
 RunnerArgs = Annotated[
@@ -54,11 +54,11 @@ def check_on_beam(on: str | None, runner_args: Sequence[str], given: Mapping[str
     first = runner_args[0] if runner_args else ""
     if first and on is None:
         raise click.UsageError(
-            f"got unexpected extra argument {first!r}; Beam's options, behind `--`, need --on beam"
+            f"got unexpected extra argument {first!r}; Beam's options, after `--`, need --on beam"
         )
     if first and not first.startswith("-"):
         raise click.UsageError(
-            f"got unexpected extra argument {first!r}; behind `--` come Beam's options, such as "
+            f"got unexpected extra argument {first!r}; after `--` come Beam's options, such as "
             "--runner=DataflowRunner"
         )
     if on is None:

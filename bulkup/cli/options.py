@@ -64,8 +64,8 @@ KeysFrom = Annotated[
     click.Option(
         ["--keys-from"],
         metavar="FILE",
-        help="Handle the entities whose keys are in FILE (-: standard input), one a line or JSON, "
-        "as bulkup prints them.",
+        help="Handle the entities whose keys are in FILE (-: standard input), one per line or as "
+        "JSON, as bulkup prints them.",
     ),
 ]
 Yes = Annotated[bool, click.Option(["--yes"], is_flag=True, help="Do not ask for confirmation.")]
@@ -85,7 +85,7 @@ AllowEmpty = Annotated[
     click.Option(
         ["--allow-empty"],
         is_flag=True,
-        help="Run even if the kind holds nothing and something similar is there.",
+        help="Run even if the kind is empty and a similar name holds entities.",
     ),
 ]
 Gate = Annotated[
@@ -111,7 +111,7 @@ Trace = Annotated[
         ["--trace"],
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Write what the time goes into to FILE, for https://ui.perfetto.dev.",
+        help="Write a trace of where the time goes to FILE, for https://ui.perfetto.dev.",
     ),
 ]
 MaxDrift = Annotated[
@@ -122,8 +122,8 @@ MaxDrift = Annotated[
         default="1%",
         show_default=True,
         metavar="N%",
-        help="Stop a run with a plan when it does more than the plan says by N% of the entities "
-        "planned.",
+        help="Stop a run with a plan when it exceeds the plan by more than N% of the planned "
+        "entities.",
     ),
 ]
 MIGRATIONS_DIR = Path("updaters")
@@ -287,7 +287,7 @@ class MailArgs:
         ),
     ]
     email_from: Annotated[
-        str | None, click.Option(["--email-from"], metavar="ADDRESS", help="Sender of that mail.")
+        str | None, click.Option(["--email-from"], metavar="ADDRESS", help="Send it from ADDRESS.")
     ]
     smtp: Annotated[
         str | None,

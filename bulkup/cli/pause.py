@@ -27,17 +27,17 @@ class PauseArgs:
     PauseArgs,
     examples=(
         ("bulkup pause RUN", "until `bulkup continue RUN`"),
-        ("bulkup pause RUN --project shop", "a run of another machine"),
+        ("bulkup pause RUN --project shop", "a run on another machine"),
     ),
 )
 def command(args: PauseArgs) -> int:
-    """Pause RUN: commits in flight end, and its process waits.
+    """Pause RUN: its process finishes the commits in flight, then waits.
 
-    The process keeps the run, so nobody else can take it over. If it ends meanwhile, the run stays
-    paused: `bulkup resume` waits, too, until `bulkup continue RUN`.
+    The process keeps its lease on the run, so nobody else can take it over. If the process ends
+    meanwhile, the run stays paused: `bulkup resume` waits, too, until `bulkup continue RUN`.
 
     RUN is the id of a run, of the first of a chain, or of a group of runs; an id in the state
-    directory may be shortened. A run that works on another machine is asked through its run
-    record, which takes a few seconds.
+    directory may be shortened. A run on another machine is asked through its run record,
+    which takes a few seconds.
     """
     return steer_and_print(args.run, Verb.PAUSE, args.target, args.state_dir, json=args.json)

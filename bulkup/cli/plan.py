@@ -73,11 +73,11 @@ def command(args: PlanArgs) -> int:
     """Predict what a run of UPDATER would do, cost and risk; write nothing.
 
     Handles a sample of the entities in memory, and shows how many a run would write, create and
-    delete, examples of each kind of change, the cost by list prices, how long a run takes at least,
-    and warnings. Each number has an interval; all intervals are right in 95 of 100 samples.
+    delete, examples of each kind of change, the cost at list prices, the minimum duration of a run,
+    and warnings. Each number has an interval; in 95 of 100 samples all intervals are right at once.
 
-    The handler is called as in a run, so what it does beside Datastore (sends mails, say) it also
-    does here, and for some entities twice.
+    The handler is called as in a run, so any side effects outside Datastore (sending mail, say)
+    happen here too, and for some entities twice.
 
     Exits with 3 if entities failed.
     """

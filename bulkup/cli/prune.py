@@ -31,7 +31,7 @@ class PruneArgs:
             default="30d",
             show_default=True,
             metavar="DURATION",
-            help="Delete runs that ended before this long ago (a number alone is seconds).",
+            help="Delete runs that ended more than DURATION ago (a number alone is seconds).",
         ),
     ]
     state_dir: StateDir

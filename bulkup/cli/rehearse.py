@@ -115,15 +115,15 @@ class _RehearseSession(Session):
     ),
 )
 def command(args: RehearseArgs) -> int:
-    """Run UPDATER, whole, on a throwaway copy of real data, and report all that it does.
+    """Run all of UPDATER on a throwaway copy of real data, and report everything it does.
 
     Shows how the run ends, what changes, which entities fail, and what it costs and how long it
-    takes on a real project. A second run shows whether it is safe to run twice; a crash pass, in
-    which the run is killed and resumed several times, whether a crash does any harm. The data
-    itself is not changed.
+    takes on a real project. A second run shows whether it is safe to run twice. A crash pass kills
+    and resumes the run several times, and shows whether a crash does any harm. The data itself is
+    not changed.
 
-    The handler is called as in a run, in several passes. What it does beside Datastore (sends
-    mails, say) it also does here.
+    The handler is called as in a run, in several passes. Any side effects outside Datastore
+    (sending mail, say) happen here too.
 
     Exits as `bulkup run` does, and with 4 if a crash changes the outcome, or if the updater says
     idempotent = True and a second run changes something.

@@ -29,7 +29,7 @@ class ReportArgs:
             ["--compare"],
             metavar="RUN",
             shell_complete=completed,
-            help="Show this other run beside it.",
+            help="Show RUN next to it, for comparison.",
         ),
     ]
     html: Annotated[
@@ -45,7 +45,8 @@ class ReportArgs:
             ["-o", "--out"],
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="Write to FILE, a .html, .md, .json or .txt, unless an option says what.",
+            help="Write to FILE. Its suffix (.html, .md, .json, .txt) sets the format, unless an "
+            "option does.",
         ),
     ]
     state_dir: StateDir
@@ -65,7 +66,7 @@ def command(args: ReportArgs) -> None:
 
     RUN is a run id, an unambiguous prefix of one, the id of a group of runs, one in each namespace,
     or a file of `bulkup bundle`. Without RUN: the run that was worked on last. The page is one
-    file, which can be attached or published: it shows the run over time, what its time went to,
+    file, which can be attached or published: it shows the run over time, where its time went,
     what failed, and samples of what it changed. Each run leaves it as report.html in its folder.
 
     Reads the run's folder only; writes nothing but FILE.

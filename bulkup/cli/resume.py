@@ -51,7 +51,7 @@ class ResumeArgs:
     ResumeArgs,
     examples=(
         ("bulkup resume", "the latest unfinished run"),
-        ("bulkup resume RUN --max-failures 10", "go on although entities fail"),
+        ("bulkup resume RUN --max-failures 10", "continue even if entities fail"),
     ),
 )
 def command(args: ResumeArgs) -> int:

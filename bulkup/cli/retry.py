@@ -44,16 +44,16 @@ class RetryArgs:
     RetryArgs,
     examples=(
         ("bulkup retry -n RUN", "preview, after the updater was fixed"),
-        ("bulkup retry RUN", "handle the entities that failed again"),
+        ("bulkup retry RUN", "handle the failed entities again"),
     ),
 )
 def command(args: RetryArgs) -> int:
     """Handle the failed entities of RUN again, after the updater was fixed.
 
     RUN is the id of a finished run, or an unambiguous prefix of one. Its updater, with the code it
-    has now, its parameters and its target are used again. What succeeds leaves RUN's list of
-    failures; what fails again stays, with its new error. An entity that was deleted, or does not
-    match the query any more, counts as vanished.
+    has now, its parameters and its target are used again. Entities that succeed leave RUN's list
+    of failures; those that fail again stay, with their new error. An entity that was deleted, or no
+    longer matches the query, counts as vanished.
 
     A retry is a run of its own, with a report of its own. The same command resumes it.
     """

@@ -32,7 +32,7 @@ class RewindArgs:
             type=Time(),
             required=True,
             metavar="TIME",
-            help="Put back what was there then: 2026-11-28T09:00Z, or 20m (so long ago).",
+            help="Put back what was there at TIME: 2026-11-28T09:00Z, or 20m (20 minutes ago).",
         ),
     ]
     scope: ScopeArgs
@@ -95,11 +95,11 @@ class RewindArgs:
     ),
 )
 def command(args: RewindArgs) -> int:
-    """Put entities back as they were at a time, whoever changed them.
+    """Put entities back as they were at a given time, whoever changed them.
 
-    Reads each entity of the kinds as of then and now, and shows what differs. With --apply it puts
-    that back, in a run like any other: paced, resumable, and it can be undone. What somebody
-    changes in between is left alone, and listed.
+    Reads each entity of the kinds as it was then and as it is now, and shows what differs. With
+    --apply it puts that back, in a run like any other: paced, resumable, and it can be undone. What
+    somebody changes in between is left alone, and listed.
 
     Changed entities are put back, deleted ones are created again, and new ones are left alone
     unless --delete-new is given. It cannot tell damage from other people's work: give the time when

@@ -79,8 +79,8 @@ class RunArgs:
             ["--plan"],
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Carry out the plan in FILE (`bulkup plan --out FILE`): refuse if anything is not "
-            "as planned, and stop if what happens is not.",
+            help="Carry out the plan in FILE (`bulkup plan --out FILE`): refuse to start if "
+            "anything has changed since, and stop if the run differs from the plan.",
         ),
     ]
     max_drift: MaxDrift
@@ -89,8 +89,8 @@ class RunArgs:
         click.Option(
             ["--until-clean"],
             is_flag=True,
-            help="Repeat the run, for entities that were created or changed behind it, until a "
-            "pass has nothing to write. For updaters with idempotent = True or is_done.",
+            help="Repeat the run until a pass has nothing to write, for entities that others "
+            "create or change while it works. For updaters with idempotent = True or is_done.",
         ),
     ]
     ranges: Annotated[
@@ -146,23 +146,24 @@ def command(args: RunArgs) -> int:
     where it stopped.
 
     With --keys-from, a list of keys takes the place of the query: every entity in it is handled,
-    whether or not it matches the query's filters. Only its kind counts. A key without an entity
-    counts as vanished.
+    whether or not it matches the query's filters. Only the query's kind and namespace still apply.
+    A key without an entity counts as vanished.
 
     If the same work was finished before, you are asked on a terminal, and warned elsewhere. With
-    --once nothing is done then: a job in CI can be repeated whatever became of it.
+    --once, the command does nothing in that case, so a CI job can be repeated however its last
+    attempt ended.
 
     With --until-clean, further passes follow, each a run of its own, until one has nothing to
     write: at most 10, and each has to write less than the one before, or the command exits with 4.
-    A pass leaves out what was not changed since the one before began, where the server says when
-    that was.
+    If the server tells when entities were changed, a pass skips those that have not changed since
+    the previous pass began.
 
     With --ranges, several processes work on one run: start the same command, or `bulkup resume`,
     as often as you like, also on other machines. They share --max-rate and --max-failures. Whoever
     finds all ranges finished ends the run.
 
     With --on beam, the workers of an Apache Beam pipeline do the work; Beam's own options come
-    behind `--`, such as --runner=DataflowRunner. Ctrl-C then leaves the pipeline alone.
+    after `--`, such as --runner=DataflowRunner. Ctrl-C then leaves the pipeline running.
 
     Ctrl-C finishes the commits in flight and saves. Whatever stopped a run, `bulkup resume`
     continues it.
@@ -265,7 +266,7 @@ def _plan(args: RunArgs, pattern: str | None) -> PlanFile | None:
 
 @contextmanager
 def _planned_target_named(args: RunArgs, plan: PlanFile | None) -> Iterator[None]:
-    """Who plans on a file or an emulator, and names none for the run, is told which it was."""
+    """Name the file or the emulator that the plan was made on, if the run names neither."""
     try:
         yield
     except NoTargetError as error:

@@ -33,7 +33,7 @@ class ServeArgs:
         click.Option(
             ["--all"],
             is_flag=True,
-            help="Also the runs and migrations that Datastore knows of.",
+            help="Also show the runs and migrations that Datastore knows of.",
         ),
     ]
     folder: Annotated[

@@ -28,7 +28,7 @@ class ShowArgs:
     failed_keys: Annotated[
         bool,
         click.Option(
-            ["--failed-keys"], is_flag=True, help="Print only the keys that failed, one a line."
+            ["--failed-keys"], is_flag=True, help="Print only the keys that failed, one per line."
         ),
     ]
     changes: Annotated[

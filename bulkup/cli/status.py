@@ -45,14 +45,14 @@ class StatusArgs:
     StatusArgs,
     examples=(
         ("bulkup status", "what is applied, and what is pending"),
-        ("bulkup status --check", "a gate for deployments: exits with 4"),
+        ("bulkup status --check", "a gate for deployments: exits with 4 if any is not applied"),
     ),
 )
 def command(args: StatusArgs) -> int:
     """Show which migrations in DIR (default: updaters) are applied, pending, running or wrong.
 
     A migration is wrong if its file was changed after it was applied, or is missing. Files whose
-    names do not begin with digits are no migrations. Writes nothing.
+    names do not begin with digits are not migrations. Writes nothing.
 
     With --watch, the table is drawn again when something has changed; with --json, each line that
     has changed is printed. Ctrl-C ends it with exit code 0.
@@ -145,7 +145,7 @@ def _to_json(entry: MigrationEntry) -> dict[str, Any]:
 
 
 def _left_out(*statuses: FolderStatus) -> dict[str, Any]:
-    """The updaters that are no migrations, where there are any."""
+    """The updaters that are not migrations, if there are any."""
     names = {name for status in statuses for name in status.folder.updaters_without_number}
     return {"updaters_without_number": sorted(names)} if names else {}
 

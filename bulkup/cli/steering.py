@@ -1,4 +1,4 @@
-"""Steers a run and prints what came of it: `bulkup pause`, `continue`, `cancel` and `tune`."""
+"""Steers a run and prints the outcome: `bulkup pause`, `continue`, `cancel` and `tune`."""
 
 from __future__ import annotations
 

@@ -64,15 +64,15 @@ class TuneArgs:
     TuneArgs,
     examples=(
         ("bulkup tune RUN --max-rate 200", "while others need the capacity"),
-        ("bulkup tune RUN --max-rate auto", "when they do not any more"),
+        ("bulkup tune RUN --max-rate auto", "when they no longer do"),
     ),
 )
 def command(args: TuneArgs) -> int:
     """Change how fast RUN works, from its next batch on.
 
-    What is not given stays as it is. It holds for the run's further processes, too, and for the
-    runs that the same command executes after this one. An option that is given to `bulkup resume`
-    replaces it.
+    Settings that are not given stay as they are. The new ones also apply to later processes of the
+    run, and to the runs that the same command executes after this one. An option of `bulkup resume`
+    replaces them.
     """
     tuning = Tuning(
         None if args.max_rate is None else str(args.max_rate), args.in_flight, args.batch_size

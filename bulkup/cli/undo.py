@@ -73,9 +73,9 @@ def command(args: UndoArgs) -> int:
     """Put back what RUN has changed, from the before-images in its folder.
 
     RUN is a run id, an unambiguous prefix of one, or the id of a group of runs, one in each
-    namespace. Entities that it changed get back what they were, those that it deleted are there
-    again, those that it created are deleted. Successors and retries of RUN are undone first, the
-    newest before the others. An unfinished run is over then.
+    namespace. Entities that it changed get their old values back, those that it deleted are created
+    again, and those that it created are deleted. Successors and retries of RUN are undone first,
+    newest first. If RUN is unfinished, it is ended, and can no longer be resumed.
 
     A run in ranges is undone if all of it was worked on with this state directory. Otherwise an
     error says which ranges are missing.
@@ -83,7 +83,7 @@ def command(args: UndoArgs) -> int:
     An entity that somebody has changed since is left as it is, and named in the report; the command
     then exits with 3. With --force it is put back, too.
 
-    This is a run itself: it can be resumed, shown, and undone.
+    An undo is itself a run: it can be resumed, shown, and undone.
 
     If the folder is lost, the entities of the run's kinds are rewound to its beginning instead (see
     `bulkup rewind`), as far as the past can be read; a warning says how that differs.

@@ -33,7 +33,7 @@ class UnlockArgs:
     UnlockArgs,
     examples=(
         ("bulkup unlock RUN", "asks whether its process is dead"),
-        ("bulkup unlock 0001_add_name --yes", "of a migration; in scripts"),
+        ("bulkup unlock 0001_add_name --yes", "the lock on a migration, in scripts"),
     ),
 )
 def command(args: UnlockArgs) -> int:

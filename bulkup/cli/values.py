@@ -87,7 +87,7 @@ class WebhookUrl(_Parsed):
 
 
 class Time(_Parsed):
-    """`2026-11-28T09:00Z`, `20m` (so long ago) or `now` -> Moment."""
+    """`2026-11-28T09:00Z`, `20m` (20 minutes ago) or `now` -> Moment."""
 
     name = "time"
 

@@ -62,7 +62,7 @@ class _VerifySession(Session):
     VerifyArgs,
     examples=(
         ("bulkup verify full_name.py", "exits with 4 if an entity is not done"),
-        ("bulkup verify full_name.py --out left.jsonl", "and writes the keys of those to a file"),
+        ("bulkup verify full_name.py --out left.jsonl", "and writes their keys to a file"),
     ),
 )
 def command(args: VerifyArgs) -> int:
@@ -70,10 +70,10 @@ def command(args: VerifyArgs) -> int:
 
     An entity is done if the updater's is_done(entity) says so. Without is_done, it is done if
     handling it again would change nothing. What is not done is read again a second later, so that
-    live writers cause no false alarm. Entities created since the start are listed apart.
+    live writers cause no false alarm. Entities created since the start are listed separately.
 
     Writes nothing, neither in Datastore nor in the run state. Exits with 4 if an entity is not
-    done, and with 75 if a limit came before any was found.
+    done, and with 75 if it stopped at a limit before it found any.
     """
     from bulkup.authoring.parameters import parse_assignments
     from bulkup.runs.context import RunContext

@@ -42,12 +42,12 @@ class SideInfo:
 
 @dataclass(frozen=True)
 class EntityDifference:
-    """One entity that the sides do not have in the same way."""
+    """One entity that differs between the sides."""
 
     key: str
     change: Change
     changes: tuple[PropertyChange, ...]
-    """Property by property, from the first side to the second one."""
+    """The changes of its properties, from the first side to the second."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class KindDiff:
     only_a: int
     only_b: int
     properties: tuple[PropertyCount, ...] = ()
-    """Of those that changed; the most frequent first."""
+    """Properties of changed entities, the most frequent first."""
 
     @property
     def different(self) -> int:

@@ -37,8 +37,8 @@ class Exit(IntEnum):
     PENDING = 4
     """`bulkup verify`: an entity is not done. `bulkup status --check`: something is pending or
     wrong. `bulkup migrate`: what was applied is not in the folder. `bulkup diff`: the sides
-    differ. `bulkup run --until-clean`: the last pass has still written. `bulkup rehearse`: a crash
-    changes the outcome, or `idempotent = True` is not true."""
+    differ. `bulkup run --until-clean`: the last pass still wrote something. `bulkup rehearse`: a
+    crash changes the outcome, or `idempotent = True` is not true."""
     NOT_FOUND = 10
     HELD = 11
     CANCELLED = 12

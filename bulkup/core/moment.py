@@ -1,4 +1,4 @@
-"""A moment to read at, as it is typed: `2026-11-28T09:00Z`, `20m` (so long ago), or `now`."""
+"""A moment to read at, as it is typed: `2026-11-28T09:00Z`, `20m` (20 minutes ago), or `now`."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def parse_time(text: str) -> Moment:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(
-            f"{text!r} is not a time; write it like 2026-11-28T09:00Z, like 20m (so long ago), or "
-            "now"
+            f"{text!r} is not a time; write it like 2026-11-28T09:00Z, like 20m (20 minutes ago), "
+            "or now"
         ) from None
     if at.tzinfo is None:
         raise UsageError(

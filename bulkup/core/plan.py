@@ -17,7 +17,7 @@ from bulkup.core.model import TargetInfo
 from bulkup.core.selection import EVERYTHING, Selection
 
 CONFIDENCE = 0.95
-"""So often all numbers of a plan lie in their intervals at once."""
+"""How often all numbers of a plan lie in their intervals at once."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Predicted:
     other_written: Estimate
     other_deleted: Estimate
     created: Estimate
-    """Those of `other_written` that are not there yet. A run does not count them apart."""
+    """Those of `other_written` that do not exist yet. A run does not count them separately."""
 
     def named(self) -> Iterator[tuple[str, Estimate]]:
         for one in fields(self):
@@ -121,16 +121,16 @@ class BillLine:
 
 @dataclass(frozen=True)
 class Bill:
-    """Operations of a run by list prices, without the free quota."""
+    """Operations of a run at list prices, without the free quota."""
 
     lines: tuple[BillLine, ...]
     currency: str
     region: str
     """Empty: the prices are the user's own."""
     source: str
-    """Where the prices are from."""
+    """The source of the prices."""
     as_of: str
-    """When they were read there; empty: not known."""
+    """When the prices were read from that source; empty: not known."""
 
     @property
     def total(self) -> tuple[float, float, float]:
@@ -226,7 +226,7 @@ class Plan:
     kinds: tuple[ChangeKind, ...] = ()
     """Those that are most frequent, first."""
     more_kinds: int = 0
-    """Writes of further kinds, which are not told apart."""
+    """Writes of further kinds, which are only counted."""
     failure_groups: tuple[FailureGroup, ...] = ()
     other_failures: int = 0
     bill: Bill | None = None

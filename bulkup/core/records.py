@@ -61,7 +61,7 @@ class RunInfo:
     keys: str = ""
     """Digest of the list of keys that it works on instead of a query's results; empty: none."""
     retry_of: str = ""
-    """The id of the run whose failed entities it handles again; empty: it is no retry."""
+    """The id of the run whose failed entities it handles again; empty: it is not a retry."""
     passes: tuple[int, ...] | None = None
     """Of `--until-clean`: how much each of the passes before this one has written; None: it is not
     repeated."""
@@ -72,7 +72,7 @@ class RunInfo:
 
     @property
     def is_repeated(self) -> bool:
-        """It is a further pass of a run that was finished before."""
+        """Whether it is a further pass of a run that finished before."""
         return bool(self.passes)
 
     def stored(self) -> dict[str, Any]:
@@ -137,9 +137,9 @@ class Shard:
 
     id: int
     start: bytes = b""
-    """Scan behind this cursor; empty: from the first entity."""
+    """Scan after this cursor; empty: from the first entity."""
     end: bytes = b""
-    """Scan up to and with this cursor; empty: to the last entity."""
+    """Scan up to and including this cursor; empty: to the last entity."""
     low_number: int = 0
     """Low-water mark: every batch up to this one is done."""
     low_cursor: bytes = b""

@@ -21,7 +21,7 @@ def similar_names(name: str, there: Iterable[str]) -> list[str]:
 
 
 def likely_meant(name: str, there: Iterable[str]) -> list[str]:
-    """Those of the names of options that `name` may be a typo of; else those that it begins."""
+    """The option names that `name` may be a typo of; otherwise those that begin with it."""
     names, start = list(there), _plain(name)
     begun = [one for one in names if len(start) > 2 and _plain(one).startswith(start)]
     return similar_names(name, names) or begun
@@ -49,7 +49,7 @@ def is_one_character_off(name: str, other: str) -> bool:
 
 def is_slip(name: str, other: str) -> bool:
     """Whether a finger has slipped: two neighbouring letters swapped, or one doubled or not. Never
-    the first letter, which is seldom wrong: `altitude` is no `latitude`."""
+    the first letter, which is seldom wrong: `altitude` is not a typo of `latitude`."""
     if len(name) < 5 or name[:1] != other[:1]:
         return False
     short, long = sorted((name, other), key=len)

@@ -12,13 +12,13 @@ the run's folder and in the run record, and where these differ, the larger numbe
     PAUSED      cancel    CANCELLED   the same
     CANCELLED   cancel    CANCELLED   nothing: it is cancelled already
     CANCELLED   resume    WORKING     a new runner begins; so does `bulkup run` of the same work
-    PAUSED      resume    PAUSED      a new runner waits: who paused the run decides when it goes on
+    PAUSED      resume    PAUSED      a new runner waits until somebody continues the run
     WORKING     resume    WORKING     a new runner works
     WORKING     tune      WORKING     from the next batch on
     PAUSED      tune      PAUSED      the same, once it is continued
 
-What is not in the table is refused: CANCELLED with pause, continue or tune. `resume` is no verb of
-`steer`; the process that takes over the run applies it.
+What is not in the table is refused: CANCELLED with pause, continue or tune. `resume` is not a verb
+of `steer`; the process that takes over the run applies it.
 
 `by` comes from another process, and is untrusted.
 """
@@ -88,7 +88,7 @@ _STRONGER = {_W: 0, _P: 1, _C: 2}
 END_OF_TIME = 253402300799
 """The last second of the year 9999."""
 MAX_NUMBER = 2**53
-"""Nobody changes a run so often, and a run record could not hold much more."""
+"""More changes than anybody makes, and about what a run record can hold."""
 MAX_BY = 200
 """Characters of `by` that are kept."""
 
@@ -107,7 +107,7 @@ class Tuning:
         return self != Tuning()
 
     def over(self, other: Tuning) -> Tuning:
-        """This one, and of the other what this one leaves."""
+        """This tuning, with the other one's values where this one has none."""
         return Tuning(
             other.max_rate if self.max_rate is None else self.max_rate,
             other.in_flight if self.in_flight is None else self.in_flight,
@@ -115,7 +115,7 @@ class Tuning:
         )
 
     def without(self, names: frozenset[str]) -> Tuning:
-        """Without what a new runner was told itself."""
+        """Without the settings that a new runner was given itself."""
         return replace(self, **dict.fromkeys(names & {*self.stored()}))
 
     def stored(self) -> dict[str, Any]:

@@ -49,7 +49,9 @@ class Window:
                 f"{text!r} is not a window: hours go to 23 and minutes to 59"
             ) from None
         if start == end:
-            raise UsageError(f"{text!r} is no window, as it ends when it begins; leave it out")
+            raise UsageError(
+                f"{text!r} is not a window, because it ends when it begins; leave it out"
+            )
         zone = zone or local_zone()
         _zone(zone)
         return cls(start, end, zone)
@@ -111,8 +113,8 @@ def _zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise UsageError(
-            f"{name!r} is no time zone that this machine knows; use a name such as Europe/Zurich "
-            "or UTC (where the system has no time zones: pip install tzdata)"
+            f"{name!r} is not a time zone that this machine knows; use a name such as "
+            "Europe/Zurich or UTC (where the system has no time zones: pip install tzdata)"
         ) from None
 
 

@@ -1,9 +1,9 @@
-"""Clients that user code makes itself are kept within the run's target, as far as that is possible.
+"""Keeps clients that user code makes itself within the run's target, as far as that is possible.
 
 User code is loaded when the target is settled and the environment says it, so
-`datastore.Client()` means the target wherever it is called. Besides, each call of such a client is
-looked at: a dry run writes nothing, a run on a file (`--local`) reaches nothing else, and of a run
-on a server the user is told what is written past it. Not seen: clients of other libraries (the
+`datastore.Client()` means the target wherever it is called. In addition, each call of such a client
+is checked: a dry run writes nothing, a run on a file (`--local`) reaches nothing else, and a run on
+a server warns of what is written past it. Not seen: clients of other libraries (the
 generated `datastore_v1` client, ndb in handlers that take no models), and other processes.
 """
 
@@ -46,7 +46,7 @@ class OutsideTargetError(RuntimeError):
 
 @dataclass(frozen=True)
 class Containment:
-    """What a client that user code made may do.
+    """What a client made by user code may do.
 
     `target`: None where none is chosen. Then it may do nothing, or (`dry_run`) only read.
     """

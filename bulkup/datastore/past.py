@@ -28,10 +28,10 @@ _REFUSALS = (
 
 
 def read_at(rpc: Rpc, moment: Moment, target: TargetInfo) -> int | None:
-    """From now on let a connection read as of a moment, in microseconds of Unix time; None: now.
+    """Make a connection read as of a moment, in microseconds of Unix time; None: now.
 
-    Raises UsageError for a time to come, TargetError where the server cannot read that moment or
-    ignores that it is asked for it, CallError.
+    Raises UsageError for a time in the future, TargetError if the server cannot read that moment or
+    ignores the time that it is asked for, CallError.
     """
     probe = QueryPb()
     probe.projection.add().property.name = "__key__"

@@ -108,7 +108,7 @@ class UserClient(Client):  # type: ignore[misc]
     def _at_hand(
         self, wanted: dict[bytes, tuple[Key, Any]]
     ) -> tuple[Mapping[bytes, LazyEntity | None], dict[bytes, Any], dict[bytes, Any]]:
-        """What is about to be written, what is known, and what has to be asked for."""
+        """The result of a read: what is about to be written, what is known, what to look up."""
         reads = self.reads
         written = self._written([key for key, _ in wanted.values()])
         left = {id_: pb for id_, (_, pb) in wanted.items() if id_ not in written}

@@ -15,7 +15,8 @@ from bulkup.engine.previewed import CallReads
 class CallSlot(HandlerCall):
     """What the call for one entity asks for, from `begin` to `end`.
 
-    `beside`: another slot of the same handler, with which it shares what is not of one call.
+    `beside`: another slot of the same handler, to share everything with that is not part of one
+    call.
     """
 
     _read: Any

@@ -36,7 +36,7 @@ MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024
 
 
 MAX_HANDLING_S = 2.0
-"""Seconds of handling in a batch, after which it is sent even if it is small."""
+"""Seconds of handling after which a batch is sent even if it is small."""
 
 
 class OpenBatch(NamedTuple):
@@ -194,7 +194,7 @@ class Committer:
             self._since = now
 
     def end_page(self) -> None:
-        """Note entities that need no commit, then take in answers that have arrived."""
+        """Record entities that need no commit, then process answers that have arrived."""
         if not self._building.write_count:
             self.send_batch()
         self.resolve_answered()
@@ -257,7 +257,7 @@ class Committer:
             self._resolve_oldest()
 
     def settle(self) -> None:
-        """The same, but what is held back stays so."""
+        """The same, but leave held batches held."""
         self.send_batch()
         while self._in_flight:
             self._resolve_oldest()
@@ -267,7 +267,7 @@ class Committer:
             peer.drain()
 
     def resolve_answered(self) -> None:
-        """Take in answers that have arrived, in order."""
+        """Process answers that have arrived, in order."""
         while self._in_flight:
             commit = self._in_flight[0].commit
             if commit is not None and not commit.call.done():

@@ -19,7 +19,7 @@ CHECK_EVERY_S = 0.1
 class Control:
     """The requests that a runner obeys between two entities.
 
-    `can_resume`: False for a dry run, which leaves nothing behind that is to be continued.
+    `can_resume`: False for a dry run, which leaves nothing to resume.
     `on_check` reports progress, renews the lease, and adopts how the run is steered
     (`engine/steered.py`); it is called every CHECK_EVERY_S at most. `holding`: what makes the
     runner wait, in `check`; None: nothing does.
@@ -52,7 +52,7 @@ class Control:
         self.wait: Callable[[], None] = lambda: None
         """Waits for a moment."""
         self.ended: Stopped | None = None
-        """Why the runner is to end, for a reason of its driver's; None: it is not."""
+        """Why the driver wants the runner to end; None: it does not."""
         self._is_held = False
         stop.on_signal = self._check_at_once
 
@@ -86,8 +86,8 @@ class Control:
             raise Stopped(RunState.STOPPED, "time is up (--max-time)", self._at_limit)
 
     def _hold(self, holding: Holding) -> None:
-        """Wait until nothing holds the run any more. A runner may be asked to hold in the midst of
-        a page; what it has handled by then is committed first."""
+        """Wait until nothing holds the run. A runner may be asked to hold in the middle of a page;
+        what it has handled so far is committed first."""
         self._is_held = True
         try:
             self.settle()
@@ -114,7 +114,7 @@ class Control:
         return self._stop.is_asked
 
     def interrupted(self) -> Stopped:
-        """How a runner ends that was asked to stop."""
+        """How a runner that was asked to stop ends."""
         if self._stop.signal is None:
             return Stopped(RunState.STOPPED, self._stop.cancelled, Exit.CANCELLED)
         name = self._stop.signal.name

@@ -10,11 +10,11 @@ from bulkup.core.model import Failure
 
 SHOWN_FAILURES = 20
 SHOWN_LOG_LINES = 20
-"""In a report; the checkpoint has all of them."""
+"""Numbers shown in a report; the checkpoint has all of them."""
 
 
 class EventLog:
-    """A listener in front of another one."""
+    """A listener that passes events on to another one."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -22,7 +22,7 @@ class EventLog:
         self.failures: list[Failure] = []
         """The first SHOWN_FAILURES."""
         self.groups = FailureGroups()
-        """Those of this runner."""
+        """The failures of this runner, by error."""
         self.log_lines: list[str] = []
         """The first SHOWN_LOG_LINES."""
         self.log_total = 0
@@ -50,7 +50,7 @@ class EventLog:
 
 
 def both(first: Listener, second: Listener) -> Listener:
-    """A listener that passes each event to one, and then to the other."""
+    """A listener that passes each event to both of these, in this order."""
 
     def listen(event: Event) -> None:
         first(event)

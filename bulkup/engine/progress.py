@@ -63,7 +63,7 @@ class ProgressTracker:
         return self._clock.monotonic() - self._started
 
     def began_at(self, began: float) -> None:
-        """It began earlier, by the monotonic clock."""
+        """The work began earlier, at this time of the monotonic clock."""
         self._started = began
 
     @property
@@ -76,7 +76,7 @@ class ProgressTracker:
         self._count_call = call
 
     def await_total(self, seconds: float, nap: Callable[[float], None]) -> None:
-        """Wait for the answer of the COUNT call, if there is one, for at most so long."""
+        """Wait at most `seconds` for the answer of the COUNT call, if there is one."""
         end = self._clock.monotonic() + seconds
         while (call := self._count_call) is not None and self._clock.monotonic() < end:
             if call.done():

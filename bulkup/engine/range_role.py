@@ -1,4 +1,4 @@
-"""What the runner of a range is told by those who work on the whole run."""
+"""What the runner of a range learns about the whole run."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class RangeRole(Protocol):
         """This worker's share of what the run may do now."""
 
     def failed_elsewhere(self, handled: int, failed: int) -> int:
-        """How many entities have failed in other ranges, as far as is known; this one has so many
-        `handled`, and `failed`, by now."""
+        """How many entities have failed in other ranges, as far as is known. `handled` and `failed`
+        are the counts of this range so far."""
 
     def handled_of_run(self, here: int) -> tuple[int, int | None]:
-        """How many entities of the whole run are handled, with `here` of this range, and how many
-        there are; None: nobody knows."""
+        """How many entities of the whole run are handled, `here` of them in this range, and how
+        many there are; None: not known."""
 
     def stopped(self) -> Stopped | None:
-        """Why the run is to stop, for all or for this worker; None: it is not."""
+        """Why the run must stop, for all or for this worker; None: it need not."""
 
     def split(self, scheduler: Scheduler) -> None:
         """Split the range, if somebody has asked for that. Raises HeldError, CallError."""

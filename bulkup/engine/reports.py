@@ -110,8 +110,7 @@ def report_of_end(
 
 
 def operations_of(rpc: Rpc, counts: Counts) -> OperationCounts:
-    """What this process has handled, which is predicted to cost one operation each, beside what its
-    connection has counted."""
+    """Operations predicted for what this process handled, and those that its connection counted."""
     predicted = Operations(reads=counts.handled, writes=counts.puts, deletes=counts.deletes)
     return OperationCounts(predicted, rpc.meter.operations())
 

@@ -1,5 +1,5 @@
-"""What a run is asked to be, as its runner knows it: adopted from the run's folder and from the run
-record, done, and answered in both.
+"""The runner's side of steering: adopts changes from the run's folder and from the run record,
+obeys them, and answers in both.
 
 The folder is for those on the same machine, and is looked at with every check; the record is for
 everybody else, and is read every few seconds (`state/lease.py`).
@@ -40,7 +40,7 @@ class CarriedSteering:
 
     steering: Steering = UNSTEERED
     before_wait: Steering | None = None
-    """That of the run when this command began to wait for it; None: it has not waited."""
+    """The run's steering when this command began to wait for it; None: it has not waited."""
 
 
 class SteeringSource(Protocol):
@@ -51,7 +51,7 @@ class SteeringSource(Protocol):
         """As it was last read."""
 
     def renew_soon(self) -> None:
-        """What was adopted is to be written there."""
+        """What was adopted must still be written there."""
 
 
 class SteeredRun:
@@ -136,7 +136,7 @@ class SteeredRun:
             self._answer((Phase.PAUSED if found.is_paused else Phase.WORKING).value)
 
     def refresh(self, record: RunRecord) -> RunRecord:
-        """What a renewal of the lease is to write of it."""
+        """What a renewal of the lease should write about it."""
         steering = newest(record.steering, self.steering)
         if steering == UNSTEERED:
             return record

@@ -32,7 +32,7 @@ class Stopwatch:
         """Called with what the thread has done, and from when to when."""
 
     def switch(self, doing: Doing) -> Doing:
-        """From now on the thread does this. Returns what it did before, to switch back to."""
+        """Note what the thread does from now on. Returns what it did before, to switch back to."""
         now = self._monotonic()
         before = self._doing
         self._seconds[before] += now - self._since

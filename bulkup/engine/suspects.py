@@ -46,7 +46,7 @@ class Span:
     open: int = 0
     """Those that have to be read again."""
     found: list[tuple[Failure, bool]] = field(default_factory=list)
-    """Those that are not done, and whether they are young."""
+    """Entities that are not done, and whether each is young."""
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Suspects:
         self._judge = judge
         self._is_young = is_young
         self._waiting: deque[_Suspect] = deque()
-        """In the order in which they are due."""
+        """Ordered by when they are due."""
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -18,10 +18,10 @@ from bulkup.datastore.keys import key_of, key_text
 from bulkup.engine.handled import Handled
 
 MOST_ENTITIES = 1_000
-"""That the run handles, from the first changed one, before it stops."""
+"""Entities that the run handles, from the first changed one on, before it stops."""
 
 MOST_BYTES = 8 * 1024 * 1024
-"""Of writes to other entities that are held back meanwhile."""
+"""Limit for writes to other entities that are held back meanwhile."""
 
 
 class ChangesUnwrittenError(BulkupError):
@@ -39,9 +39,9 @@ class UnwrittenChanges:
         self._first = b""
         self._held = self._held_bytes = 0
         self.is_ending = False
-        """The run ends: nothing is raised for what is held back any more."""
+        """The run ends: from now on nothing is raised for what is held back."""
         self.counts = Counts()
-        """Of what was held back when the run stopped."""
+        """Counts of what was held back when the run stopped."""
 
     @property
     def is_settled(self) -> bool:

@@ -19,7 +19,7 @@ from bulkup.local.intervals import EVERYTHING, Intervals
 from bulkup.local.sql import Parameters, execute, within
 
 _FEW = 2000
-"""As many rows are faster to sort than to find in the right order."""
+"""Up to this many rows are faster to sort than to find in the right order."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Source:
-    """Which entities: of one kind or, without one, of a whole partition."""
+    """The entities to read: those of one kind or, without a kind, of a whole partition."""
 
     part: int
     kind: int | None
@@ -76,7 +76,7 @@ class Driver:
 
 
 def choose_driver(plan: Plan, one: Alternative, db: sqlite3.Connection) -> Driver:
-    """The cheapest way into one alternative of a plan."""
+    """The cheapest way to find the rows of one alternative of a plan."""
     sorts = _sorted_by(plan, one)
     if sorts and sorts[0].prop == KEY:
         sorts = []

@@ -14,7 +14,7 @@ from bulkup.local.status import RpcError
 _WATCHED_EVERY = 500
 
 Watch = Callable[[int], None]
-"""Called now and then with the number of entities written so far."""
+"""Called from time to time with the number of entities written so far."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ def dump_export(
     """Export a file's project and database into a new folder, which appears when it is complete.
 
     `kinds`, `namespaces`: only of these; all, if there are none. `leave_out`: kinds to leave out
-    unless `kinds` names them. If somebody writes meanwhile, the export is as of its beginning.
+    unless `kinds` names them. Writes made meanwhile are not in the export: it is of the moment when
+    it began.
 
     Raises UsageError if the folder exists, or a namespace is not valid; StateError if the export
-    cannot be written, or the file cannot be read any more.
+    cannot be written, or the file can no longer be read.
     """
     left_out = 0
     wanted = tuple(dict.fromkeys(kinds))

@@ -18,7 +18,7 @@ under whatever name: nobody can take it for a whole one."""
 SCHEMA_VERSION = 2
 """1 had no log table."""
 _CACHE_KIB = 4_000
-"""Of each connection for reading. The operating system caches the rest."""
+"""Cache of each connection for reading. The operating system caches the rest."""
 _WRITER_CACHE_KIB = 16_000
 """One commit of 500 entities spread over a kind dirties about 6 MB. With a smaller cache these
 pages are written to SQLite's log twice."""
@@ -100,7 +100,7 @@ def _check_not_half_loaded(path: Path) -> None:
 
 
 def _create(path: Path) -> None:
-    """Before SQLite does, so that no other user can read the data."""
+    """Create it before SQLite does, so that no other user can read the data."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     os.chmod(path, 0o600)
 
@@ -108,8 +108,8 @@ def _create(path: Path) -> None:
 def open_half_loaded(path: Path) -> sqlite3.Connection:
     """The connection that loads into a half-loaded file, which is created if it does not exist.
 
-    It may be whole already, but for its name. Raises sqlite3.Error, and StateError for a file that
-    is anything else. After a power failure the file is as it was after one of its last
+    It may already be complete except for its name. Raises sqlite3.Error, and StateError for a file
+    that is anything else. After a power failure the file is as it was after one of its last
     transactions.
     """
     if not path.exists() or path.stat().st_size == 0:

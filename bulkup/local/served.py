@@ -15,7 +15,7 @@ from bulkup.local.sharing import ServedBy
 from bulkup.local.status import RpcError
 
 _TIMEOUT_S = 60
-"""Of one call, which reads at most one page."""
+"""Timeout of one call, which reads at most one page."""
 
 
 class ServedFile(ReadableFile):
@@ -47,6 +47,6 @@ class ServedFile(ReadableFile):
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 raise RpcError(error.code(), error.details() or "") from error
             raise StateError(
-                f"process {self._served.pid}, which serves {self._path}, does not answer any more "
+                f"process {self._served.pid}, which serves {self._path}, no longer answers "
                 f"({error.details()}); run the command again"
             ) from error

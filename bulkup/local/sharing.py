@@ -60,7 +60,7 @@ def holder_in(handle: int) -> tuple[int, int]:
 
 
 def served_by(file: str | os.PathLike[str]) -> ServedBy | None:
-    """Who serves a file; None: nobody does, or it cannot be asked.
+    """The process that serves a file; None: there is none, or it cannot be asked.
 
     Waits a few seconds for a server that is just starting.
     """

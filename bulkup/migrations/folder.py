@@ -123,14 +123,14 @@ class MigrationFolder:
 
     @cached_property
     def updaters_without_number(self) -> tuple[str, ...]:
-        """Names of the files that are no migrations, but seem to define updaters."""
+        """Names of the files that are not migrations, but seem to define updaters."""
         names = {file.name for file in self.migrations}
         return tuple(
             name for name, file in self._others.items() if name not in names and file.has_updater
         )
 
     def others_with_code(self, code: str) -> list[str]:
-        """Names of the files that are no migrations, but have this code."""
+        """Names of the files that are not migrations, but have this code."""
         names = {file.name for file in self.migrations}
         return [
             name for name, file in self._others.items() if name not in names and file.code == code
@@ -156,7 +156,7 @@ def read_folder(folder: Path, usage: str = "bulkup migrate DIR") -> MigrationFol
         if path.name[0] in "0123456789":
             numbered.append(_parse(path, read_source(str(path))))
         elif is_valid_name(path.stem):
-            with suppress(BulkupError):  # a folder or a pipe of that name is no migration
+            with suppress(BulkupError):  # a folder or a pipe of that name is not a migration
                 others[path.stem] = _OtherFile(path, read_source(str(path)))
     return MigrationFolder(folder, numbered, others)
 

@@ -196,7 +196,7 @@ class FolderStatus:
 
     @property
     def holds_unnumbered_only(self) -> bool:
-        """No file begins with digits, and some that seem to be updaters are no migrations."""
+        """No file begins with digits, although some seem to be updaters."""
         return not self.folder.has_numbered and bool(self.folder.updaters_without_number)
 
     def check_consistent(self, accepted: Iterable[str] = ()) -> None:
@@ -304,16 +304,16 @@ def _status(file: MigrationFile | None, record: RunRecord, now: float) -> Migrat
 
 
 def unnumbered(folder: MigrationFolder) -> str:
-    """Updaters that are no migrations, because their names do not begin with digits."""
+    """Updaters that are not migrations, because their names do not begin with digits."""
     names = folder.updaters_without_number
     example = printable(names[0])
     one = len(names) == 1
     return (
         f"{printable(str(folder.path))} holds {'an updater' if one else f'{len(names)} updaters'} "
         f"whose name{' does' if one else 's do'} not begin with a number, so "
-        f"{'it is no migration' if one else 'they are no migrations'} ({listed(names)}); rename "
-        f"{example}.py to {folder.next_number}_{example}.py to make it one, or _{example}.py if it "
-        "is none"
+        f"{'it is not a migration' if one else 'they are not migrations'} ({listed(names)}); "
+        f"rename {example}.py to {folder.next_number}_{example}.py to make it one, or "
+        f"_{example}.py if it is none"
     )
 
 

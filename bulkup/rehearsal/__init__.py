@@ -1,11 +1,11 @@
 """Rehearsals: an updater, its chain or a folder of migrations, run whole on a throwaway copy of
 real data.
 
-rehearse.py    what is done in which order, and what comes of it
+rehearse.py    what is done in which order, and the result
 from_export.py the copy of an export
 workplace.py   the private folder of the copies, which is removed in the end
 process.py     a pass in a process of its own, as its parent sees it
-child.py       the same, inside of that process
+child.py       the same, inside that process
 work.py        what the two tell each other
 killing.py     the server that kills a pass at its commits
 same_end.py    whether two passes have ended with the same data

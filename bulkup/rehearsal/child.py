@@ -60,7 +60,7 @@ _SHOWN_LINES = 20
 
 
 def main() -> None:
-    """The argument is the descriptor of a socket to the rehearsal."""
+    """Run one pass. The argument is the descriptor of a socket to the rehearsal."""
     os.umask(0o077)
     os.set_inheritable(int(sys.argv[1]), False)
     connection: Connection[Message, Job] = Connection(int(sys.argv[1]))
@@ -97,7 +97,7 @@ class _Pass:
         self._earlier: list[RehearsedRun] = []
         self._done: AlreadyDone | None = None
         self._warned: list[str] = []
-        """Also what no report has: what user code does beside its run, for example."""
+        """Also keeps what no report has, such as what user code does outside its run."""
         self._queries: dict[str, str] = {}
         """By run id."""
         self._checks: dict[str, bool] = {}
@@ -194,12 +194,12 @@ class _Pass:
         return None
 
     def _named(self, text: str) -> str:
-        """With the name of the data in place of that of the copy, which nobody can look at."""
+        """Replaces the name of the copy, which nobody can look at, by that of the data."""
         copy = self._job.target.local
         return text.replace(copy, self._job.source) if copy else text
 
     def _find_predecessors(self, target: Target) -> None:
-        """The links of a chain that have ended in processes before this one, which were killed."""
+        """The runs of a chain that ended in earlier processes, which were killed."""
         if not (self._reports and self._reports[0].predecessor):
             return
         with closing(self._context.connect(target)) as rpc, explained(rpc):

@@ -24,9 +24,9 @@ _COUNTED = (
 @dataclass(frozen=True)
 class Crashing:
     base: Path
-    """What the passes begin with."""
+    """The data that the passes begin with."""
     whole: Path
-    """What the pass has left that was not interrupted."""
+    """The data that the uninterrupted pass left."""
     runs: tuple[RehearsedRun, ...]
     """Of that pass."""
     copy: Callable[[Path, str], Path]

@@ -36,16 +36,17 @@ def fill_from_export(source: str, target: TargetOptions, sample: float | None = 
 
 
 def _left_out(report: LoadReport) -> Iterator[str]:
-    """What the copy does not have, or has though a commit would refuse it."""
+    """Says what the copy lacks, and what it has that a commit would refuse."""
     if report.skipped:
         yield (
-            f"{report.skipped_entities:,} entities of the export were not loaded, since the "
+            f"{report.skipped_entities:,} entities of the export were not loaded, because the "
             f"embedded Datastore cannot hold them: {_groups(report.skipped)}."
         )
     if report.irregular:
         yield (
             f"{report.irregular_entities:,} entities hold what Datastore would not accept today, "
-            f"so an updater that puts one fails, here and there: {_groups(report.irregular)}."
+            "so an updater that puts one fails, here as in production: "
+            f"{_groups(report.irregular)}."
         )
 
 

@@ -17,7 +17,8 @@ from bulkup.state.kinds import OWN_KINDS
 
 @dataclass(frozen=True)
 class KillAt:
-    """A process dies at its first commit once so many entities were written, by all processes."""
+    """Kill a process at its first commit once all processes together have written this many
+    entities."""
 
     writes: int
     after: bool
@@ -45,13 +46,13 @@ class KillingServer:
         self._server.stop()
 
     def arm(self, at: KillAt | None, kill: Callable[[], None]) -> None:
-        """From now on: `kill` a new process, once, at one of its commits; None: let it live."""
+        """Choose when to `kill` the next process, at one of its commits; None: let it live."""
         with self._lock:
             self._at, self._kill = at, kill
 
     def writes(self) -> int:
-        """Entities that were written or deleted so far, without bulkup's own. Waits for the commits
-        in progress."""
+        """Entities written or deleted so far, not counting bulkup's own. Waits for the commits in
+        progress."""
         with self._lock:
             self._lock.wait_for(lambda: not self._in_progress)
             return self._writes
@@ -91,7 +92,7 @@ class KillingServer:
 
 
 def _entities_in(raw: bytes) -> int:
-    """How many entities a commit writes or deletes, without bulkup's own."""
+    """How many entities a commit writes or deletes, not counting bulkup's own."""
     keys = []
     for mutation in m.CommitRequest.FromString(raw).mutations:
         which = mutation.WhichOneof("operation")
@@ -100,9 +101,9 @@ def _entities_in(raw: bytes) -> int:
 
 
 def kills_of(writes: int, kills: int) -> list[KillAt]:
-    """The moments in a run that writes so many entities: the first one right at the beginning, the
-    last one when all are written and the run has not ended, the others between these. With less
-    than three, those in the middle come first."""
+    """The moments at which to kill a run that writes `writes` entities: the first right at the
+    beginning, the last when all are written but the run has not ended, the others in between. With
+    fewer than three, those in the middle come first."""
     parts = max(kills - 1, 2)
     numbers = range(kills) if kills > 2 else range(1, kills + 1)
     return [KillAt(writes * number // parts, after=number % 2 == 0) for number in numbers]

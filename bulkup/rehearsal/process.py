@@ -27,8 +27,8 @@ _TAIL_BYTES = 4000
 
 
 class PassProcess:
-    """A context manager; when its block ends, the process is dead, and so is all that the updater
-    has started in it: it would work on, on copies that are removed by then."""
+    """A context manager. When its block ends, the process and everything that the updater started
+    are dead: they would otherwise keep working on copies that are already removed."""
 
     def __init__(self, job: Job, log: Path) -> None:
         """`log`: where what the updater prints goes."""
@@ -42,8 +42,8 @@ class PassProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    # A Ctrl-C on the terminal reaches only the rehearsal. And it makes a group of
-                    # processes, which `kill` ends.
+                    # Ctrl-C on the terminal then reaches only the rehearsal, and `kill` can end
+                    # the whole process group.
                     start_new_session=True,
                 )
             except BaseException:
@@ -62,7 +62,7 @@ class PassProcess:
 
     def kill(self) -> None:
         """SIGKILL to the process and what it has started; from any thread."""
-        # While one of them lives, no other process gets the number of the group.
+        # While one of them lives, the group's id is not reused.
         with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a zombie
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -76,7 +76,7 @@ class PassProcess:
         while True:
             check()
             if not self._connection.poll(_CHECK_EVERY_S):
-                # What the updater has forked may hold the other end open for longer.
+                # A process that the updater forked may keep the other end open for longer.
                 if self._process.poll() is not None and not self._connection.poll(0):
                     self._check_killed()
                     return None
@@ -95,8 +95,7 @@ class PassProcess:
         if code == -signal.SIGKILL:
             return
         raise StateError(
-            f"the process of the updater has ended with {_reason(code)}; what it has printed last "
-            "is below",
+            f"the process of the updater ended with {_reason(code)}; what it printed last is below",
             details=self._tail(),
         )
 
@@ -126,8 +125,8 @@ def run_pass(
         result: Any = process.result(on_message, check)
     if result is None:
         raise BulkupError(
-            "the process of the updater was killed by somebody else, perhaps since the machine "
-            "has no memory left; rehearse again"
+            "the process of the updater was killed from outside, perhaps because the machine ran "
+            "out of memory; rehearse again"
         )
     assert isinstance(result, (Ended, Pending))
     return result

@@ -1,4 +1,4 @@
-"""`bulkup rehearse`: run an updater, whole, on a copy of real data, and find out what it does."""
+"""`bulkup rehearse`: run all of an updater on a copy of real data, and report what it does."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ from bulkup.state.kinds import OWN_KINDS
 
 DEFAULT_KILLS = 5
 _CHECKED_EVERY = 1000
-"""Entities compared between two looks at whether somebody wants to stop."""
+"""Entities compared between two checks for a request to stop."""
 
 OPTIONS = Options(max_hold_s=30.0, retry_for_s=60.0)
-"""A pass whose updater is not `healthy` ends with the reason; it does not wait for ever."""
+"""A pass must not wait forever: if its updater is not `healthy`, it ends with the reason."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,17 @@ class Updater:
 
 @dataclass(frozen=True)
 class Migrations:
-    """What is rehearsed: all pending migrations of a folder, each on what those before it leave."""
+    """What is rehearsed: all pending migrations of a folder, each on the data that those before it
+    left."""
 
     folder: str
     params: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 Watch = Callable[[str, int, int | None], None]
-"""Is told what is done, how many entities so far, and of how many. May raise."""
+"""Receives the current step, how many entities are done, and of how many. May raise."""
 Fill = Callable[[Path, Watch], tuple[str, ...]]
-"""Makes the file of the copy; returns what it has left out, a sentence each."""
+"""Makes the file of the copy; returns a sentence for each thing that it left out."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Request:
     source: str
     """As the user gave it."""
     target: TargetOptions = field(default_factory=TargetOptions)
-    """Whose entities; `local` is not looked at."""
+    """The target that the entities belong to; `local` is ignored."""
     fill: Fill | None = None
     """Of an export; None: `source` is a file of the embedded Datastore."""
     sample: str = ""
@@ -107,9 +108,9 @@ class Request:
     allow_empty: bool = False
     prices: Prices = field(default_factory=prices_for)
     second: bool = True
-    """Run the same work once more."""
+    """Whether to run the same work once more."""
     kills: int = DEFAULT_KILLS
-    """How often the crash pass is killed; 0: there is none."""
+    """How many times to kill the crash pass; 0: leave it out."""
 
 
 def rehearse(
@@ -205,7 +206,7 @@ class _Rehearsing:
             self._on_step(Step(title, done, total))
 
         if isinstance(self._request.what, Updater):
-            check_updater_is_there(self._request.what.spec)  # to load an export may take hours
+            check_updater_is_there(self._request.what.spec)  # loading an export may take hours
         if self._request.fill is not None:
             return self._request.fill(base, watch)
         check_is_there(self._request.source)
@@ -218,7 +219,7 @@ class _Rehearsing:
     def _migrations(
         self, base: Path, what: Migrations, works: list[RehearsedWork]
     ) -> tuple[str, ...]:
-        """Rehearse what is pending; returns what was not reached."""
+        """Rehearse what is pending; returns the migrations that were not reached."""
         pending = self._pass(base, MigrateJob(what.folder, None, what.params), "Read the ledger")
         assert isinstance(pending, Pending)
         self._target = pending.target
@@ -353,7 +354,7 @@ class _Rehearsing:
         self._passes += 1
         options = self._request.options
         if batch_size is not None:
-            # One commit at a time, so that a kill finds no other one that is applied all the same.
+            # One commit at a time, so that a kill finds no other commit that is applied anyway.
             size = min(batch_size, options.batch_size)
             options = replace(options, batch_size=size, in_flight=1, shards=1)
         return Job(
@@ -381,7 +382,7 @@ class _Rehearsing:
 
 
 def _forecast(runs: tuple[RehearsedRun, ...]) -> Forecast | None:
-    """Of the same work on a real project, which wants a ramp-up."""
+    """The forecast for the same work on a real project, which needs a ramp-up."""
     handled = sum(run.counts.handled for run in runs)
     elapsed_s = sum(run.elapsed_s for run in runs)
     if not handled or elapsed_s <= 0:

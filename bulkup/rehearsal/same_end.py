@@ -1,5 +1,5 @@
-"""Whether two passes have ended with the same data, though each was given other ids by the server
-for what it has made."""
+"""Whether two passes ended with the same data, although the server gave each of them other ids for
+its new entities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Varying:
-    """What also differs between two passes that nobody has interrupted: times, random numbers."""
+    """What also differs between two uninterrupted passes: times, random numbers."""
 
     properties: frozenset[str] = frozenset()
     """`Kind.name`."""
@@ -38,7 +38,7 @@ class Varying:
 
 @dataclass(frozen=True)
 class EndDifference:
-    """How the ends of two passes differ."""
+    """How the results of two passes differ."""
 
     effect: Effect
     pairs: tuple[Changed, ...]
@@ -52,8 +52,8 @@ class EndDifference:
 def end_difference(
     base: Path, one: Path, other: Path, check: Callable[[], None], but: Varying | None = None
 ) -> EndDifference:
-    """What differs between the ends of two passes that began with `base`, in content: ids that the
-    server has allocated to new entities count as equal."""
+    """What differs in content between the results of two passes that began with `base`: ids that
+    the server allocated to new entities count as equal."""
     differing, not_compared = _differing(base, one, other, check)
     pairs = tuple(_pairs(base, differing)) if differing else ()
     but = but or Varying()
@@ -64,7 +64,7 @@ def end_difference(
 
 
 def varying_in(difference: EndDifference) -> Varying:
-    """What two passes that were not interrupted differ in."""
+    """What differs between two passes that were not interrupted."""
     properties, kinds, tally = set(), set(), Tally()
     for before, after in difference.pairs:
         if before is None or after is None:
@@ -113,8 +113,8 @@ def _by_key(entities: Iterable[Any]) -> dict[bytes, bytes]:
 
 
 def _without_moved(pairs: Iterable[Changed], kinds: frozenset[str]) -> Iterator[Changed]:
-    """Without the new entities of these kinds, as far as there are as many of them on both sides:
-    their keys say nothing."""
+    """Without the new entities of these kinds, if both sides have equally many of them: their keys
+    say nothing."""
     alone: dict[str, tuple[list[Changed], list[Changed]]] = {kind: ([], []) for kind in kinds}
     for pair in pairs:
         before, after = pair

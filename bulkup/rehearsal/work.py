@@ -22,7 +22,7 @@ class UpdaterJob:
     params: Mapping[str, str]
     selection: Selection = EVERYTHING
     fresh: bool = False
-    """Also if the same work was done before."""
+    """Run even if the same work was done before."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Job:
     state_dir: str
     options: Options
     source: str
-    """What the copy is called in what the user reads."""
+    """What messages call the copy."""
     address: str = ""
     """Where the rehearsal serves the copy; empty: the pass serves it itself."""
     allow_empty: bool = False
@@ -79,7 +79,7 @@ class Refusal:
 
     @classmethod
     def of(cls, error: BulkupError, named: Callable[[str], str] = str) -> Refusal:
-        """`named`: gives the copy the name by which the user knows it."""
+        """`named`: replaces the name of the copy by the one that the user knows."""
         return cls(
             type(error).__name__,
             named(error.message),
@@ -98,7 +98,7 @@ class Refusal:
 class Ended:
     runs: tuple[RehearsedRun, ...]
     operations: Operations
-    """Of this process, bulkup's own records included."""
+    """Operations of this process, including those on bulkup's own records."""
     target: TargetInfo | None
     claims_idempotent: bool | None = None
     """The updater's own `idempotent`; None: it says nothing, or migrations were applied."""

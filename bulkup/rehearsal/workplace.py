@@ -1,4 +1,4 @@
-"""The private folder in which a rehearsal keeps its copies, as long as it works."""
+"""The private folder in which a rehearsal keeps its copies while it works."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOCK = "in-use"
 def workplace() -> Iterator[Path]:
     """An empty folder of mode 0700, removed with all that is in it when the block ends.
 
-    It is in TMPDIR. What a rehearsal has left there that was killed (SIGKILL) is removed, too.
+    It is in TMPDIR. Folders left there by rehearsals that were killed (SIGKILL) are removed, too.
     Raises StateError.
     """
     try:
@@ -37,13 +37,13 @@ def workplace() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        with uninterrupted():  # whoever presses Ctrl-C twice
+        with uninterrupted():  # somebody may press Ctrl-C twice
             shutil.rmtree(folder, ignore_errors=True)
             os.close(handle)
 
 
 def _hold(folder: Path) -> int:
-    """Lock a new folder. The lock has its name only once it is held, so nobody sweeps it before."""
+    """Lock a new folder. The lock gets its name once it is held, so nobody sweeps it earlier."""
     new = folder / f"{_LOCK}.new"
     handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.flock(handle, fcntl.LOCK_EX)

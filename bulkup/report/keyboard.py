@@ -1,4 +1,4 @@
-"""Hears a key while a run works, without taking anything from whoever else reads the terminal.
+"""Reads single keys while a run works, without taking input from other readers of the terminal.
 
 The terminal is in cbreak mode only while a run works, and only while this process is in the
 foreground of it. It is given back
@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import Any
 
 WAITS_MS = 500
-"""How soon it is noticed that a terminal is ours to read again, or not any more."""
+"""How soon to notice that we may read the terminal again, or no longer may."""
 
 
 class Keyboard:
@@ -83,7 +83,7 @@ class Keyboard:
             return False
         try:
             return sys.stdin.fileno() == self._stdin and os.isatty(self._stdin)
-        except (OSError, ValueError):  # closed, or replaced by what is no file
+        except (OSError, ValueError):  # closed, or replaced by something that is not a file
             return False
 
     def close(self) -> None:
@@ -148,8 +148,8 @@ class Keyboard:
                 termios.tcsetattr(self._stdin, termios.TCSANOW, before)
 
     def _hand_over(self) -> None:
-        """Leave the terminal to who asks for a password: lines, so that they can be edited, and no
-        echo, as before. Afterwards they set the mode that they have found, which is ours."""
+        """Leave the terminal to whoever asks for a password: lines, so that they can be edited, and
+        no echo, as before. Afterwards they restore the mode that they found, which is ours."""
         before, self._before, self._gave_up = self._before, None, True
         if before is not None:
             self._handed = [*before]
@@ -203,7 +203,7 @@ class Keyboard:
             if any(descriptor == reader for descriptor, _ in ready):
                 return
             if self._may_read and _terminals() - self._others:
-                # Without a key to hear: who asks for a password may have read it first.
+                # There may be no key: whoever asks for a password may have read it first.
                 self._hand_over()
                 return
             if ready and self._may_read and not self._hear():
@@ -214,7 +214,7 @@ class Keyboard:
         return self._before is not None and self._is_in_foreground
 
     def _hear(self) -> bool:
-        """Returns False when there is nothing to hear any more."""
+        """Returns False when no more keys can come."""
         try:
             if self._gave_up:
                 return False
@@ -230,8 +230,8 @@ class Keyboard:
         return True
 
     def _is_read_by_others(self) -> bool:
-        """Whether what was typed may be meant for somebody else: who has changed the terminal's
-        mode, or a child process that has it as its standard input."""
+        """Whether what was typed may be meant for somebody else: one who has changed the terminal's
+        mode, or a child process whose standard input it is."""
         if termios.tcgetattr(self._stdin) != self._ours:
             return True
         name = os.ttyname(self._stdin)

@@ -1,4 +1,4 @@
-"""What steering a run has led to, in words: for the terminal and for the page of a run."""
+"""The outcome of steering a run, in words: for the terminal and for the page of a run."""
 
 from __future__ import annotations
 

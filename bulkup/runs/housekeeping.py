@@ -54,7 +54,7 @@ def _remove_ranges(rpc: Rpc, markers: Markers, run_info: RunInfo) -> None:
 
 
 def _at_work(ledger: Ledger, record: RunRecord, now: float) -> Holder | None:
-    """Who works on a range of a run; None: nobody, or it has none."""
+    """The holder that works on a range of a run; None: nobody does, or it has no ranges."""
     if record.ranges is None:
         return None
     for one in ranges_of(RangeLedger.beside(ledger), record):

@@ -57,7 +57,7 @@ def _why_stale(prepared: PreparedRun, checkpoint: Checkpoint, claim: Claim | Non
     never_used = checkpoint.next_shard()
     current = {shard.id for shard in checkpoint.shards()}
     for marker in markers:
-        # Who takes a run over fences its shards, and makes new ones.
+        # Whoever takes a run over fences its shards, and makes new ones.
         if marker.shard >= never_used or (marker.fence and marker.shard in current):
             return "its record is gone, and another process has worked on the run since"
     return ""

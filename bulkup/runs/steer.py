@@ -62,26 +62,26 @@ class Change:
 
 
 class Outcome(Enum):
-    """What has become of it."""
+    """The outcome of steering."""
 
     DONE = "done"
     """The process that works on the run has done it."""
     ASKED = "asked"
-    """It has not yet answered, and will do it when it does."""
+    """It has not answered yet. It obeys when it next looks."""
     NOBODY = "nobody"
-    """Nobody works on the run. Who resumes it will find it so."""
+    """Nobody works on the run. Whoever resumes it finds the change."""
 
 
 @dataclass(frozen=True)
 class SteerResult:
     run_id: str
-    """Of the run that was steered: of a chain or of a group, the one that is worked on."""
+    """The id of the run that was steered: in a chain or a group, the one that is worked on."""
     updater: str
     verb: Verb
     steering: Steering
     """As it is now."""
     changed: bool
-    """False: it was so before."""
+    """False: the run was already in that state."""
     outcome: Outcome
 
 
@@ -123,7 +123,7 @@ def steer(
             raise trouble from error
         if isinstance(error, (NotFoundError, UsageError)):
             raise
-        # The folder says it; who works on the run elsewhere does not know yet.
+        # The folder says it; a process elsewhere that works on the run does not know yet.
         raise type(error)(
             f"run {run_info.run_id} is asked to {change.verb} in its folder alone: {error.message}",
             details=error.details,
@@ -167,7 +167,7 @@ class _Steerer:
         return outcome and self._result(run_info, steering, changed, outcome)
 
     def _wait_here(self, folder: Path, steering: Steering) -> Outcome | None:
-        """None: the process does not answer, or has ended meanwhile though it was not to."""
+        """None: the process does not answer, or has ended although nobody asked it to."""
         cancels, lock = self._change.verb is Verb.CANCEL, RunLock(folder)
         give_up = time.monotonic() + min(self._wait_s, HERE_WAIT_S)
         while True:
@@ -175,7 +175,7 @@ class _Steerer:
             has_answered = answer is not None and answer.number >= steering.number
             is_over = not lock.is_held()
             if cancels and has_answered and is_over:
-                self.run_in(folder)  # raises when it was at its end, and is finished all the same
+                self.run_in(folder)  # raises if the run finished nevertheless
                 return Outcome.DONE
             if not cancels and (has_answered or not steering.number):
                 return Outcome.DONE
@@ -275,7 +275,7 @@ class _Steerer:
         give_up = time.monotonic() + self._wait_s
         run_id = record.run_info.run_id
         while True:
-            if record.state.is_over:  # it has reached its end meanwhile
+            if record.state.is_over:  # it has ended in the meantime
                 raise _over(run_id, record.state, self._change.verb)
             if not changed and record.obeyed >= steering.number:
                 return Outcome.DONE if self._is_held(ledger, record) else Outcome.NOBODY

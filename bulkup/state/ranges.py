@@ -2,11 +2,11 @@
 
 Each range has a record of its own, of the kind RANGE_KIND: a run record with the run's facts, the
 range's id, and shards that lie in the range. So a range has a lease, markers and notes as a run
-has, and is recovered like one. Its id begins with the run's id and a tilde, which sorts behind what
-the names of the run's own markers begin with.
+has, and is recovered like one. Its id begins with the run's id and a tilde, which sorts after the
+prefix of the run's own markers.
 
-The run's record says how many ranges belong to it (`RangePlan`). It is written after those of the
-ranges, and that one write cuts the run: before it, records of ranges are without effect.
+The run's record says how many ranges belong to it (`RangePlan`). It is written after the records of
+the ranges, and that one write cuts the run: until then, the records of ranges have no effect.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_RANGES = 10_000
 
 
 def prefix_of(run_id: str) -> str:
-    """What the ids of a run's ranges begin with, and no other's."""
+    """The prefix that the ids of a run's ranges have, and no other ids."""
     first, plus, number = run_id.rpartition("+")
     return f"{first}_then{number}~" if plus else f"{run_id}~"
 
@@ -51,7 +51,7 @@ def split_id(parent: str, number: int) -> str:
 
 
 def worker_of(holder: Holder) -> str:
-    """Who shares the rate: all leases of a worker have the same, one after the other."""
+    """The id by which a worker shares the rate: the same for all of its successive leases."""
     return holder.runner.partition(".")[0][:12]
 
 
@@ -61,8 +61,7 @@ def worker_of(holder: Holder) -> str:
 def plan_ranges(
     parent: RunRecord, plan: str, pieces: Sequence[Sequence[Shard]], made: Made
 ) -> list[RunRecord]:
-    """The records of the ranges that take over a run, each of these shards, which lie beside each
-    other."""
+    """The records of the ranges that a run is cut into, one for each of these adjacent shards."""
     records = []
     for number, shards in enumerate(pieces, 1):
         first, last = shards[0], shards[-1]
@@ -73,7 +72,7 @@ def plan_ranges(
 
 
 def split_off(record: RunRecord, shard: Shard, edge: bytes) -> RunRecord:
-    """The record of a new range that takes over the end of another one, behind the key `edge`."""
+    """The record of a new range that takes over the end of another one, after the key `edge`."""
     assert record.part is not None
     id_ = split_id(record.run_info.run_id, record.part.splits + 1)
     return _range_record(record, id_, [shard], RangePart(edge, record.part.last), record.made)
@@ -118,7 +117,7 @@ def why_not_covered(plan: RangePlan, ranges: Sequence[RunRecord]) -> str:
     for record in ranges:
         name = record.run_info.run_id
         if record.part is None:
-            return f"{name} is no range"
+            return f"{name} is not a range"
         first = name.rpartition("~")[2].partition(".")[0]
         families.setdefault(first, {})[record.part.first] = record
     if len(families) != plan.count:
@@ -163,7 +162,7 @@ def is_finished(record: RunRecord) -> bool:
 # --- changing ---
 
 TRIES = 20
-"""How often a change of a record is tried that others change at the same time."""
+"""How many times to try to change a record that others change at the same time."""
 
 
 def change_record(

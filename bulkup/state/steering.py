@@ -27,7 +27,7 @@ LOCK_WAIT_S = 5.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What a runner has made of the steering with this number."""
+    """A runner's answer to the steering with this number."""
 
     number: int
     phase: str

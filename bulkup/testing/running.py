@@ -192,7 +192,7 @@ def run_on(store: Store, updater: Any, params: dict[str, Any], **more: Any) -> R
 
 
 OPTIONS = Options(shards=1, in_flight=1, max_failures=-1, no_undo=True, max_hold_s=30.0)
-"""A test whose updater is not `healthy` ends with the reason; it does not wait for ever."""
+"""A test must not wait forever: if its updater is not `healthy`, it ends with the reason."""
 
 
 def execute(

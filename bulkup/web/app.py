@@ -1,4 +1,4 @@
-"""The pages and what they answer, behind the door."""
+"""The pages and their responses. `door.py` has checked the requests."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class Pages:
         return self._message(
             "An error in bulkup",
             f"This page could not be made ({type(error).__name__}: {error}). The runs are not "
-            "concerned. Please report this.",
+            "affected. Please report this.",
             500,
         )
 

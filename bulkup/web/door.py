@@ -79,7 +79,7 @@ class Keys:
 
 
 class Refused(Exception):
-    """The request is answered with this and nothing else."""
+    """Refuses a request with this response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -104,7 +104,7 @@ class Door:
                     headers[name] = value
             await send(message)
 
-        if scope["type"] != "http":  # the server is told to speak nothing else
+        if scope["type"] != "http":  # the server accepts nothing else
             return
         answer: App
         try:
@@ -137,12 +137,12 @@ class Door:
         if method not in ("GET", "POST"):
             raise Refused(405, f"{method} is not supported.")
         if len(headers.getlist("host")) != 1 or headers["host"].lower() not in self._hosts:
-            raise Refused(403, "The Host of this request is not that of bulkup serve.")
+            raise Refused(403, "The Host header of this request is not that of bulkup serve.")
         origins = headers.getlist("origin")
         if any(origin.lower() != f"http://{headers['host'].lower()}" for origin in origins):
             raise Refused(403, "This request comes from another site.")
         if method == "POST" and not origins:
-            raise Refused(403, "A change needs an Origin, which every browser sends.")
+            raise Refused(403, "A change needs an Origin header, which every browser sends.")
 
     def _enter(self, token: str, is_known: bool) -> Response:
         if is_known:
@@ -151,7 +151,7 @@ class Door:
         if session is None:
             raise Refused(
                 403,
-                "This link was used before, or is that of another server. End bulkup serve and "
+                "This link was used before, or belongs to another server. End bulkup serve and "
                 "start it again for a new one.",
             )
         # A page and no redirect: after a click on another site a browser keeps a strict cookie

@@ -2,8 +2,8 @@
 
 A page consists of regions, each a piece of HTML with a name. While at least one browser watches a
 page, one task reads it again and again; each browser is sent the regions that have changed since
-what it has. There is no queue: a browser that reads slowly misses what was in between, so it takes
-no memory, and one that does not read at all is dropped.
+what it has. There is no queue: a browser that reads slowly misses the changes in between, so it
+takes no memory. One that does not read at all is dropped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IDLE_PARTS = 4
 HEARTBEAT_S = 15.0
 """How often something is sent if nothing changes: only a write tells that the reader is gone."""
 SEND_TIMEOUT_S = 20.0
-"""A reader that takes nothing for so long is dropped."""
+"""A reader that takes nothing for this long is dropped."""
 
 Read = Callable[[], Awaitable[Mapping[str, Region]]]
 
@@ -117,7 +117,7 @@ class EventStream:
 
     feeds: Feeds
     name: object
-    """Who watches the same page gives the same name."""
+    """Browsers that watch the same page share a name."""
     read: Read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,7 +146,7 @@ class EventStream:
         finally:
             leaving.cancel()
             watching.cancel()
-            # A reader that took nothing for too long. The connection is closed by the server.
+            # The reader took nothing for too long. The connection is closed by the server.
             with suppress(asyncio.CancelledError, TimeoutError):
                 await watching
                 await write("", more=False)

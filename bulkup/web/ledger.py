@@ -55,7 +55,7 @@ class LedgerWatch:
     def view(self, *, wait_s: float = 0.0) -> LedgerView:
         """The ledger as it was read last; if that is long ago, it is being read again.
 
-        `wait_s`: somebody has asked for it just now and waits so long, so it is read in any case.
+        `wait_s`: how long somebody who has just asked for it waits; it is then read in any case.
         """
         with self._lock:
             if self._reading is None and self._is_due(is_asked=wait_s > 0):
@@ -86,7 +86,7 @@ class LedgerWatch:
             view = self._read_now()
         except BulkupError as error:
             view = replace(self._view, error=error.message)
-        except Exception as error:  # a bug, or a damaged file: pages must not wait for ever
+        except Exception as error:  # a bug, or a damaged file: pages must not wait forever
             view = replace(self._view, error=f"it cannot be read ({error_line(error)})")
         with self._lock:
             self._view, self._read_at = view, time.monotonic()

@@ -1,7 +1,7 @@
-"""Threads for what takes time: files and Datastore are read there, never in the event loop.
+"""Threads for slow work: files and Datastore are read there, never in the event loop.
 
-Daemon threads, and not those of asyncio: Python waits for those when it exits, and a Datastore that
-does not answer would keep Ctrl-C waiting for a minute.
+They are daemon threads, not those of asyncio: Python waits for asyncio's threads when it exits, and
+a Datastore that does not answer would keep Ctrl-C waiting for a minute.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ KINDS = {
     "": "everything", "failure": "failures", "log": "log lines", "warning": "warnings",
     "retry": "retries", "steered": "steering",
 }  # fmt: skip
-"""What a search may be narrowed to."""
+"""Kinds of entries that a search may be narrowed to."""
 
 
 class RunPage:
@@ -57,7 +57,7 @@ class RunPage:
     def _steering(self, facts: RunFacts) -> Region:
         last = facts.samples[-1] if facts.samples else None
         said = "" if facts.report.alive else "No process of this machine works on it now."
-        # A run at work says itself that it is paused, above.
+        # A run that a process works on shows above that it is paused.
         return self._form(
             said, shows_pause=not facts.report.alive, batch_size=last.batch_size if last else 0
         )

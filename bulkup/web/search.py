@@ -17,7 +17,7 @@ from bulkup.state.run_log_reader import read_log
 
 MOST_HITS = 200
 MOST_S = 3.0
-"""A run may have a million failures; what is found in this time is shown."""
+"""Seconds to search: a run may have a million failures, so what is found by then is shown."""
 _TOLD_ELSEWHERE = ("failure", "log")
 """The checkpoint has these, and all of them."""
 
@@ -35,12 +35,12 @@ class Hit:
 class Found:
     hits: tuple[Hit, ...]
     is_complete: bool
-    """There is no more that contains these words."""
+    """Whether nothing else contains these words."""
 
 
 def search(folder: Path, words: str, kind: str = "") -> Found:
-    """What contains all the words, in any case. `kind`: `failure`, `log`, or any other kind of
-    event; empty: all. Raises StateError, sqlite3.DatabaseError."""
+    """Entries that contain all the words, in upper or lower case. `kind`: `failure`, `log`, or any
+    other kind of event; empty: all. Raises StateError, sqlite3.DatabaseError."""
     wanted = words.casefold().split()
     until = time.monotonic() + MOST_S
     hits: list[Hit] = []

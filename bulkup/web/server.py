@@ -25,7 +25,7 @@ _GRACE_S = 2
 
 
 class _Server(uvicorn.Server):
-    """Its signals are handled below: uvicorn would raise them again when it has ended."""
+    """Signals are handled below: uvicorn would raise them again after it has ended."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ WAIT_S = 5.0
 
 
 def steer_run(board: Board, run_id: str, verb: str, form: Mapping[str, str]) -> str:
-    """Steer a run, and say in a sentence what has become of it.
+    """Steer a run, and return the outcome as a sentence.
 
     Raises NotFoundError, UsageError, StateError, TargetError.
     """
@@ -25,7 +25,7 @@ def steer_run(board: Board, run_id: str, verb: str, form: Mapping[str, str]) -> 
     asked = BY_NAME[verb]
     tuning = _tuning(form) if asked is Verb.TUNE else Tuning()
     if asked is Verb.TUNE and not tuning:
-        raise UsageError("Nothing is to be tuned: fill in at least one of the fields.")
+        raise UsageError("Nothing to tune: fill in at least one field.")
     result = steer(
         run_id, Change(asked, tuning), state_dir=board.state_dir, target=board.target, wait_s=WAIT_S
     )

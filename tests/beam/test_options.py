@@ -1,4 +1,4 @@
-"""What is typed behind `--`."""
+"""Beam's options, typed after `--`."""
 
 from __future__ import annotations
 

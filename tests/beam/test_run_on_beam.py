@@ -161,7 +161,12 @@ def test_a_job_of_a_service_is_left_alone_by_ctrl_c(
     process.send_signal(signal.SIGINT)
     result = ended(process, 100)
     assert result.code == 130, result
-    for part in ("detached: job job-1 goes on", "bulkup show ", "bulkup cancel ", "bulkup resume "):
+    for part in (
+        "detached: job job-1 keeps running",
+        "bulkup show ",
+        "bulkup cancel ",
+        "bulkup resume ",
+    ):
         assert part in result.err
     shown = beam_shell.bulkup("show").out
     assert shown.startswith("No process of this machine works on it: ")

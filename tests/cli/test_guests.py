@@ -1,4 +1,4 @@
-"""What an updater does to its process is the updater's affair: the run goes on all the same."""
+"""What an updater does to its process is its own business: the run continues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.conftest import Server
 pytestmark = pytest.mark.sampled(9)
 
 TIMEOUT_S = 240
-"""What hangs, hangs for ever."""
+"""Code that hangs forever."""
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.cli.shell import Shell
         (["--health-cmd", "true"], "--health-cmd"),
         (["--no-record"], "--no-record"),
         (["--trace", "t.json"], "--trace"),
-        (["--", "bump.py"], "behind `--` come Beam's options"),
+        (["--", "bump.py"], "after `--` come Beam's options"),
         (["--on", "spark"], "'spark' is not 'beam'"),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, list) else "",

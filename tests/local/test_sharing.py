@@ -56,7 +56,7 @@ def test_a_server_that_ends_meanwhile_is_named(path: Path) -> None:
         served = served_by(path)
         assert served is not None
         file = ServedFile(path, HERE, served)
-    with file, pytest.raises(StateError, match="does not answer any more"):
+    with file, pytest.raises(StateError, match="no longer answers"):
         file.count("K")
 
 

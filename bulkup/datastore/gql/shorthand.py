@@ -48,7 +48,7 @@ def _value(name: str, text: str) -> Value:
     except (ValueError, RecursionError):
         return text
     if isinstance(value, (dict, list)):
-        raise UsageError(f"--where {name}: {text} is no single value; compare with one value")
+        raise UsageError(f"--where {name}: {text} is not a single value; compare with one value")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise UsageError(f"--where {name}: {text} has more than 64 bits")
     plain: Value = value

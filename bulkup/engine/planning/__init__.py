@@ -1,1 +1,1 @@
-"""A plan: which entities it handles, and what is learnt from what their handlers ask for."""
+"""A plan: which entities it handles, and what it learns from what their handlers ask for."""

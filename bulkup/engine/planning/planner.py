@@ -64,7 +64,7 @@ class PlannedTask:
 
 @dataclass(frozen=True)
 class EveryWrite:
-    """Who wants to know of every write and every failure, and not only of the first."""
+    """Receives every write and every failure, not only the first of each kind."""
 
     change: Callable[[WouldChange], None]
     failure: Callable[[Failure], None]

@@ -1,9 +1,9 @@
 """Notices what an updater keeps from one entity to the next in a worker process.
 
-Each worker has its own, and the run gets none of it: a counter on `self` counts a part of the
-entities, and `finish` sees 0. Looked at are attributes of the updater and its classes, and the
+Each worker has its own copy, and the run sees none of them: a counter on `self` counts only some of
+the entities, and `finish` sees 0. It looks at attributes of the updater and its classes, and at the
 globals of its module: numbers that the source adds to, and collections that grow or change. What is
-made with the first entity is taken for preparation, and what is called a cache for one.
+made with the first entity counts as preparation, and what is named a cache is taken for one.
 
 Not seen: what is kept inside other objects or other modules, in closures, iterators and files;
 changes in a collection of more than MOST items that leave its length as it is.

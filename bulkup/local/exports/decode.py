@@ -1,8 +1,8 @@
 """Exported entities to `Entity` messages of the API.
 
 Values become what Google's service makes of them when it imports them; `meanings.py` has the table.
-What the format cannot express is lost before: nanoseconds, and the order of an array of which some
-elements are indexed and others are not (the indexed ones come first).
+What the format cannot express was lost in the export: nanoseconds, and the order of an array in
+which some elements are indexed and others are not (the indexed ones come first).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Decoder:
         self._partitions: dict[tuple[str, str, str], Any] = {}
 
     def entity(self, data: bytes) -> Any:
-        """An `Entity` message from a record. Raises ValueError, whose message is the end of a
-        sentence about the record."""
+        """An `Entity` message from a record. Raises ValueError, whose message completes a sentence
+        about the record."""
         try:
             proto = entity_proto.EntityProto.FromString(data)
             self._set_own(proto.key)
@@ -85,7 +85,7 @@ class Decoder:
                     self._value(out, prop, indexed, depth)
 
     def _array(self, arrays: dict[str, Any], properties: Any, name: str) -> Any:
-        """The elements of a property that is an array from now on."""
+        """The elements of a property, which is turned into an array."""
         first = None
         if name in properties:
             first = m.Value()

@@ -1,4 +1,4 @@
-"""`Entity` messages of the API to exported entities; `decode.py` reversed.
+"""`Entity` messages of the API to exported entities: the reverse of `decode.py`.
 
 The bytes are those of Google's emulators for the same entity, with the properties in the order of
 their names: two exports of the same data are the same.
@@ -124,7 +124,7 @@ def _entity(prop: Any, value: Any, project: str) -> None:
 
 
 def _reference(reference: Any, path: Any, key: Any, project: str) -> None:
-    """`project`: of keys that name none."""
+    """`project`: used for keys that name none."""
     partition = key.partition_id
     reference.app = partition.project_id or project
     if partition.namespace_id:

@@ -1,8 +1,8 @@
 """The protobuf messages of an export.
 
 Entities are stored in the form of App Engine's first API. No library that can be installed beside
-google-cloud-datastore has it, so the descriptors are built here. Two things are declared otherwise
-than by Google, which changes no byte: required fields as optional, because an entity inside another
+google-cloud-datastore has it, so the descriptors are built here. Two declarations differ from
+Google's, without changing any byte: required fields as optional, because an entity inside another
 one has only some of them, and the types of a value as a oneof.
 """
 
@@ -117,12 +117,12 @@ def _group(message: Any, name: str, number: int, kind: Any, *, repeated: bool = 
 
 
 def text(field: str | bytes) -> str:
-    """A string field that was parsed. protobuf's C implementation gives bytes that are no UTF-8 as
-    they are. Raises UnicodeDecodeError."""
+    """A string field that was parsed. protobuf's C implementation returns bytes that are not UTF-8
+    unchanged. Raises UnicodeDecodeError."""
     return field if isinstance(field, str) else str(field, "utf-8")
 
 
-_pool = descriptor_pool.DescriptorPool()  # of its own: nobody else's names can be in the way
+_pool = descriptor_pool.DescriptorPool()  # a pool of its own: other packages' names cannot conflict
 _pool.AddSerializedFile(_file().SerializeToString())
 
 

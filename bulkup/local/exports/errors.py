@@ -22,5 +22,5 @@ class ExportError(BulkupError):
 
 
 def damaged(reason: str, file: str, offset: int | None) -> ExportError:
-    """Damage that copying the export again can cure."""
+    """Damage that copying the export again can fix."""
     return ExportError(reason, file, offset, advice="copy the export again, or make a new one")

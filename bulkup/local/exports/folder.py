@@ -30,21 +30,21 @@ __all__ = ["Database", "Export", "ExportFile", "Exported", "Part", "open_export"
 
 
 class Exported(NamedTuple):
-    """An entity of an export, and where it is."""
+    """An entity of an export, and its position."""
 
     entity: Any
     """An `Entity` message of the API, as the embedded Datastore stores it."""
     file: str
     """`ExportFile.name`."""
     offset: int
-    """Of the entity's record in its file, in bytes."""
+    """Offset of the entity's record in its file, in bytes."""
     end: int
     """Where the record ends: the bytes of the file that have been read."""
 
 
 @dataclass(frozen=True)
 class ExportFile:
-    """A file of entities. How many it holds is promised of its part only."""
+    """A file of entities. The metadata promises a number of entities for its part only."""
 
     name: str
     """Relative to the export's folder, such as `all_namespaces/all_kinds/output-0`."""

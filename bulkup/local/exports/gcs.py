@@ -14,8 +14,7 @@ from bulkup.core.visible import visible
 
 SCHEME = "gs://"
 _CHUNK_BYTES = 4 << 20
-"""Of one request. A chunk whose request fails is asked for again, by Google's client, for two
-minutes."""
+"""Bytes per request. Google's client retries a failed request for two minutes."""
 _TIMEOUT_S = 60
 _SUFFIX = ".overall_export_metadata"
 
@@ -66,7 +65,7 @@ class BucketFolder:
 
     def size(self, name: str) -> int:
         if name not in self._sizes:
-            # One question about a thousand files, and not one about each.
+            # One request for a thousand files, not one for each.
             part, _, _ = name.rpartition("/")
             for blob in self._list(f"{self._folder}{part}/" if part else self._folder).blobs:
                 self._sizes[self._relative(blob.name)] = int(blob.size)
@@ -106,7 +105,7 @@ class _Object(io.RawIOBase):
 
     def __init__(self, folder: BucketFolder, blob: Any, shown: str) -> None:
         self._folder = folder
-        """Its connections are closed when nobody holds it any more."""
+        """Its connections are closed when it is garbage-collected."""
         self._blob = blob
         self._shown = shown
         self._at = 0

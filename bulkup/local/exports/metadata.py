@@ -19,7 +19,7 @@ OVERALL_SUFFIX = ".overall_export_metadata"
 PART_SUFFIX = ".export_metadata"
 VERSION = "3"
 
-_NO_METADATA = "it is no metadata of an export"
+_NO_METADATA = "it is not the metadata of an export"
 
 ONE_KIND, ALL_KINDS = 1, 2
 DEFAULT_NAMESPACE, ONE_NAMESPACE, ALL_NAMESPACES = 1, 2, 3
@@ -109,14 +109,14 @@ def _inside(folder: PurePosixPath, name: str, shown: str) -> str:
     """A listed file; only those below the folder belong to the export."""
     path = PurePosixPath(entity_proto.text(name))
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise damaged(f"it lists a file outside of the export: {visible(name)}", shown, None)
+        raise damaged(f"it lists a file outside the export: {visible(name)}", shown, None)
     return (folder / path).as_posix()
 
 
 def unreadable(error: OSError, shown: str) -> ExportError:
-    """A file that the metadata lists, and that cannot be read."""
+    """A file that the metadata lists, but that cannot be read."""
     if isinstance(error, FileNotFoundError):
-        reason = "the export's metadata lists this file, and it is missing"
+        reason = "the export's metadata lists this file, but it is missing"
         return ExportError(reason, shown, advice="copy the whole export")
     reason = f"it cannot be read ({error.strerror or error})"
     return ExportError(reason, shown, advice="check the permissions, or copy the export again")

@@ -22,7 +22,7 @@ from bulkup.local.exports.errors import damaged
 BLOCK_BYTES = 32_768
 HEADER_BYTES = 7
 MAX_RECORD_BYTES = 64 << 20
-"""Far above an entity, which has 1 MiB: damage must not fill the memory."""
+"""Far more than an entity, which has at most 1 MiB: damage must not exhaust memory."""
 
 _READ_BYTES = 32 * BLOCK_BYTES
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
@@ -43,9 +43,9 @@ def _masked(crc: int) -> int:
 
 class Record(NamedTuple):
     offset: int
-    """Of the header of its first fragment, in bytes from the beginning of the file."""
+    """Offset of the header of its first fragment, in bytes from the beginning of the file."""
     end: int
-    """Behind its last fragment."""
+    """Offset after its last fragment."""
     data: bytes
 
 
@@ -94,7 +94,7 @@ def _chunks(stream: IO[bytes], file: str) -> Iterator[bytes]:
 
 
 class _Reading:
-    """Where a reader is: within a record that has begun in an earlier block, or not."""
+    """Where a reader is: within a record that began in an earlier block, or not."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -140,7 +140,7 @@ class _Reading:
             self._begun, self._begun_at, self._begun_bytes = [data], offset, len(data)
             return None
         if not self._begun:
-            raise damaged("a record continues that has not begun", self._file, offset)
+            raise damaged("a record continues without a beginning", self._file, offset)
         self._begun.append(data)
         self._begun_bytes += len(data)
         if self._begun_bytes > MAX_RECORD_BYTES:
@@ -166,7 +166,7 @@ class RecordWriter:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self.size = 0
-        """Of the file so far, in bytes."""
+        """Size of the file so far, in bytes."""
 
     def write(self, data: bytes) -> None:
         """Add a record. Raises OSError, ValueError if it is larger than a reader accepts."""

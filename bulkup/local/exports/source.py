@@ -29,7 +29,7 @@ class Source(Protocol):
         """
 
     def shown(self, name: str) -> str:
-        """A file as the user knows it: a path or a URL. That of the folder if `name` is empty."""
+        """A file as the user knows it: a path or a URL. With an empty `name`: the folder's."""
 
 
 class LocalFolder:

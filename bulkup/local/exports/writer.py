@@ -30,7 +30,7 @@ from bulkup.local.exports.record_log import RecordWriter
 from bulkup.local.limits import key_text
 
 FILE_BYTES = 256 << 20
-"""A file that is larger gets no more entities."""
+"""Bytes after which a file gets no more entities."""
 _ALL_KINDS = "__all__"
 """What the service writes; LF refuses metadata without it."""
 
@@ -55,7 +55,7 @@ class ExportWriter:
         self.folder = folder
         self._check_folder()
         self.entities = 0
-        """Written so far."""
+        """Entities written so far."""
         self._name = folder.absolute().name
         self._start = time.time_ns() // 1000
         with self._explained():
@@ -80,7 +80,7 @@ class ExportWriter:
 
     @property
     def bytes(self) -> int:
-        """The size of the files of entities so far."""
+        """The size of the files of entities so far, in bytes."""
         return sum(part.size for part in self._parts.values())
 
     @property
@@ -189,7 +189,7 @@ class _Part:
             self._file = self._log = None
 
     def abandon(self) -> None:
-        """Close the file, if it is still open, whatever is not in it yet."""
+        """Close the file if it is still open, even if entities are missing from it."""
         file, self._file, self._log = self._file, None, None
         if file is not None:
             try:
@@ -225,7 +225,7 @@ class _Part:
 
 
 def _file_name(kind: str) -> str:
-    """A kind as a part of a file's name. The metadata has the name of the file, so any will do."""
+    """A kind as part of a file's name. The metadata has the name of the file, so any name works."""
     name = quote(kind, safe=" !#$&'()+,;=@[]^{}~")
     return name if len(name) <= 200 else name[:160] + f"~{crc32(kind.encode()):08x}"
 

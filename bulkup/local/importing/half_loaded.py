@@ -1,9 +1,10 @@
 """The file beside FILE that is being filled, and how it becomes FILE.
 
-FILE-loading is a file of the embedded Datastore, but for the mark in its header: nothing opens it
-as one. Each batch is one transaction, which also notes how far the load is. So whenever the process
-ends, even by a power failure, the two agree, and the next load resumes there. The last transaction
-replaces the mark, and the whole file is renamed to FILE: there is no FILE until it is complete.
+FILE-loading is a file of the embedded Datastore, except for the mark in its header, which keeps
+others from opening it. Each batch is one transaction, which also records how far the load is. So
+whenever the process ends, even by a power failure, the two agree, and the next load resumes there.
+The last transaction replaces the mark, and the whole file is renamed to FILE: there is no FILE
+until it is complete.
 
 All entities get the same version, that of the load's beginning: nobody can have seen some of them
 without the others.
@@ -55,7 +56,7 @@ class New(NamedTuple):
     body: bytes
     entries: Entries
     irregular: bool
-    """A commit would refuse it."""
+    """Whether a commit would refuse it."""
 
 
 class Found(Enum):
@@ -101,7 +102,7 @@ class HalfLoadedFile:
     # -- FILE ----------------------------------------------------------------------------------
 
     def earlier_load(self, identity: str, *, replace: bool) -> LoadReport | None:
-        """The report of a load that has made FILE as it is; None: it may be made now.
+        """The report of the load that made FILE as it is now; None: FILE may be made now.
 
         Raises UsageError if FILE holds anything else, unless it is to be replaced.
         """
@@ -220,7 +221,7 @@ class HalfLoadedFile:
         return part, self._catalog.intern_kind(part, name)
 
     def _reserve(self, db: sqlite3.Connection, part: int, key: Any) -> None:
-        """Neither the id of an entity nor that of an ancestor may be given to a new entity."""
+        """Reserve the ids of an entity and its ancestors, so that no new entity gets one."""
         for number, element in enumerate(key.path, 1):
             if may_be_allocated(element.id, self._catalog.next_id):
                 ancestor = type(key)(path=key.path[:number])
@@ -238,7 +239,7 @@ class HalfLoadedFile:
         return count
 
     def kinds(self) -> tuple[KindCount, ...]:
-        """How many entities of each kind there are."""
+        """The number of entities of each kind."""
         assert self._db is not None
         counted = self._db.execute(
             "SELECT namespace, name, n FROM partitions "
@@ -249,7 +250,7 @@ class HalfLoadedFile:
         return tuple(KindCount(*row) for row in counted)
 
     def make_index(self) -> None:
-        """Make the index of what was written; after that, nothing more can be."""
+        """Make the index of what was written. Nothing more can be written after that."""
         assert self._db is not None
         if "indexed" in self._noted or self.whole is not None:
             return
@@ -261,7 +262,7 @@ class HalfLoadedFile:
         self._db.execute("PRAGMA journal_mode = WAL")
 
     def finish(self, report: LoadReport) -> None:
-        """Make FILE of it."""
+        """Turn FILE-loading into FILE."""
         assert self._db is not None
         if self.whole is None:
             with self._transaction() as db:

@@ -1,7 +1,7 @@
-"""The index of a file that has been loaded, made at the end and at once.
+"""The index of a loaded file, made at the end in one go.
 
-Written batch by batch, entries would dirty pages all over a growing index: with a million entities
-most of the time would go into that. An entity's row repeats its entries in `packed`, so they can be
+Written batch by batch, entries would dirty pages all over a growing index: with a million entities,
+that would take most of the time. An entity's row repeats its entries in `packed`, so they can be
 made from there, sorted, and appended in order. SQLite sorts in temporary files beside the file, so
 memory stays flat.
 """
@@ -23,13 +23,13 @@ ORDER BY slot, value, entities.path
 """
 """A value is a member of `packed`, or of an array there: its `path` is then `$."13"`."""
 _STEPS_BETWEEN_SIGNALS = 200_000
-"""Of SQLite's machine: some milliseconds."""
+"""Instructions of SQLite's virtual machine: some milliseconds."""
 
 
 def insert_entries(db: sqlite3.Connection, folder: Path) -> None:
-    """Insert the entries of all entities; none must be there. In a transaction.
+    """Insert the entries of all entities, in a transaction. There must be none yet.
 
-    `folder`: for temporary files. KeyboardInterrupt comes through.
+    `folder`: for temporary files. Passes on KeyboardInterrupt.
     """
     db.create_function("unhexed", 1, bytes.fromhex, deterministic=True)
     with _sorting_in(db, folder), _interruptible(db):

@@ -1,12 +1,12 @@
-"""The index entries of entities that the service has, and would not take again.
+"""The index entries of entities that the service holds, but would refuse today.
 
 An export may hold what a commit refuses: it was stored under older rules. Such an entity is loaded
-as it is. A value that no index can hold has no index entry: a long string or blob, a property with
-a reserved name.
+as it is. A value that no index can hold has no index entry: a long string or blob, or a property
+with a reserved name.
 
-The embedded Datastore examines only what a commit changes, since what is stored was examined
-before. Kinds with such entities are marked in the file (`Catalog.irregular`): their entities are
-examined whole, so that a put is refused here if the service refuses it.
+The embedded Datastore checks only what a commit changes, since what is stored was checked before.
+Kinds with such entities are marked in the file (`Catalog.irregular`): their entities are checked as
+a whole, so that a put is refused here if the service would refuse it.
 """
 
 from __future__ import annotations

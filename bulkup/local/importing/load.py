@@ -27,11 +27,12 @@ from bulkup.local.status import RpcError, invalid
 from bulkup.local.storage import now_micros
 
 BATCH_ENTITIES = 4_000
-"""Their index entries are written in order: the more there are, the more of them share a page."""
+"""Entities per batch. Their index entries are written in order: in larger batches, more of them
+share a page."""
 BATCH_BYTES = 4 << 20
-"""Of their bodies. Memory holds one batch, with its index entries."""
+"""Bytes of their bodies. Memory holds one batch, with its index entries."""
 _NOTED_EVERY = 50_000
-"""Entities read, of which few may be wanted, before it is noted how far the load is."""
+"""Entities read before progress is saved, even if few of them are wanted."""
 _WATCHED_EVERY = 500
 
 Watch = Callable[[int, int], None]
@@ -45,7 +46,7 @@ class LoadInterruptedError(BulkupError):
 
 
 LOCAL = Database("local")
-"""What commands take an embedded Datastore for, unless told otherwise."""
+"""The project of an embedded Datastore, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Destination:
     database: Database = LOCAL
     """Replaces the project and database that were exported, in every key."""
     replace: bool = False
-    """Whether the file may exist and hold something else, which is then gone."""
+    """Whether the file may exist and hold something else, which is then replaced."""
 
 
 _EVERYTHING = Selection()
@@ -149,9 +150,9 @@ def _unwritable(half: HalfLoadedFile, error: sqlite3.Error) -> StateError:
 
 
 def _kept(half: HalfLoadedFile) -> str:
-    """What a load that ends early leaves."""
+    """What a load that ends early leaves, for a message."""
     if half.is_finished:
-        return "everything had been loaded just before"
+        return "everything had just been loaded"
     if half.progress is None:
         half.discard()
         return "nothing was loaded"
@@ -163,7 +164,7 @@ def _kept(half: HalfLoadedFile) -> str:
 
 
 def _identity(export: Export, selection: Selection, destination: Destination) -> str:
-    """What has to be the same for a load to resume another one, or to be the same."""
+    """What must be equal for a load to resume, or to repeat, another one."""
     facts = {
         "format": 1,
         "export": export.fingerprint,
@@ -191,7 +192,7 @@ class Loading:
         self._watch = watch
         earlier = half.progress or {}
         self.entities: int = earlier.get("entities", 0)
-        """How many different ones are in the file."""
+        """How many entities are in the file."""
         self._resumed_at = self.entities
         self.repeated: int = earlier.get("repeated", 0)
         self.left_out: int = earlier.get("left_out", 0)
@@ -290,7 +291,7 @@ class Loading:
         return Partition(*self._database, where.namespace_id), kind, path
 
     def _flush(self) -> None:
-        """Write the batch, with what the next attempt has to know. Ctrl-C waits until then."""
+        """Write the batch, with what the next attempt needs to know. Ctrl-C waits until then."""
         batch, self._batch, self._batch_bytes, self._unnoted = self._batch, [], 0, 0
         with uninterrupted():
             self._half.write(batch, lambda repeated: self._progress(len(batch), repeated))

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from bulkup.local.limits import key_text
 
 _MAX_GROUPS = 100
-"""Of each sort: what varies from entity to entity must not grow in memory."""
+"""Most groups of each sort: what varies per entity must not make memory grow."""
 _VARYING = re.compile(r'"[^"]*"|\[.*\]|\d[\d.,]*')
-"""What differs between messages about the same: names, keys, numbers."""
+"""What differs between messages about the same fault: names, keys, numbers."""
 
 
 class KindCount(NamedTuple):
@@ -43,7 +43,7 @@ class LoadReport:
     """
 
     entities: int
-    """How many are in the file."""
+    """How many entities are in the file."""
     kinds: tuple[KindCount, ...]
     """The same by namespace and kind, sorted."""
     exported: int
@@ -57,7 +57,7 @@ class LoadReport:
     skipped: tuple[Group, ...]
     """Not loaded: the embedded Datastore cannot hold them."""
     irregular: tuple[Group, ...]
-    """Loaded, but an updater that puts one of them is refused until it has put that right."""
+    """Loaded, but an updater that puts one of them unfixed is refused."""
     resumed_at: int = 0
     """How many an earlier attempt had loaded; 0: this attempt is the only one."""
     deleted_another: bool = False
@@ -89,7 +89,7 @@ class LoadReport:
 
 
 class Groups:
-    """Collects what entities have in common with one another."""
+    """Groups entities that have the same fault."""
 
     def __init__(self, given: list[dict[str, Any]] | None = None) -> None:
         self._groups: dict[tuple[str, str], Group] = {}

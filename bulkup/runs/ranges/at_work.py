@@ -1,4 +1,4 @@
-"""Works on one range: takes its lease, lets the engine work on it, and says what became of it."""
+"""Works on one range: takes its lease, lets the engine work on it, and returns the result."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from bulkup.state.run_records import RecordMovedOn
 from bulkup.state.taking import take
 
 SAMPLED_SHARDS = 8
-"""How large a sample is where a range is to be split."""
+"""Keys at which to split a range are sampled as for this many shards."""
 
 SHARE_STEP_S = 0.1
 SHARE_WITHIN_S = LEASE_S / 2
-"""How long to wait for a share of the rate while the range is held, and its lease not renewed."""
+"""How long to wait, holding a range, for a share of the rate: the lease is not renewed then."""
 
 
 class RangeEnd(str, Enum):
-    """What became of a range."""
+    """The result of working on a range."""
 
     FINISHED = "finished"
     """Every entity in it is handled: by this call, or before."""
@@ -64,12 +64,12 @@ class RangeResult:
     held_until: float = 0.0
     """Unix time by the server's clock; 0: nobody holds it."""
     why: str = ""
-    """A sentence without its end: why it is not finished."""
+    """Why it is not finished: a sentence without a full stop."""
     run_is_over: bool = False
-    """The run will not be worked on any more: it was stopped, cancelled, abandoned, or is finished.
-    There is no use in asking for another range."""
+    """Nobody will work on the run again: it was stopped, cancelled or abandoned, or is finished.
+    Do not ask for another range."""
     outcome: Outcome | None = None
-    """Of STOPPED: how a runner ends that was stopped so."""
+    """With STOPPED: how a runner that was stopped in this way ends."""
     handled_here: int = 0
     """Entities that this call has handled."""
     one_too_many: EntityFailed | None = None
@@ -157,7 +157,9 @@ class RangeRunner:
             except (HeldError, NotFoundError):
                 return self._of_another(range_id)
             if not self._wait_for_share(working):
-                with suppress(RecordMovedOn):  # it has taken so long that somebody else has it
+                with suppress(
+                    RecordMovedOn
+                ):  # it took too long, and somebody else holds the range now
                     lease = replace(held.lease, until=0)
                     self._ledger.write(replace(held, lease=lease))
                 stopped = self.stopped() or self._is_to_wait(working)
@@ -169,7 +171,7 @@ class RangeRunner:
         return self._prepared.context.clock
 
     def stopped(self) -> RangeResult | None:
-        """Why no range is to be begun; None: nothing stops it."""
+        """Why no further range may begin; None: it may."""
         order, stop = self._view.stop, self._prepared.context.stop
         if self._view.is_over:
             outcome = Outcome(RunState.STOPPED, "the run has ended meanwhile", Exit.HELD)
@@ -209,7 +211,7 @@ class RangeRunner:
         return True
 
     def _of_another(self, range_id: str) -> RangeResult:
-        """Somebody else was faster."""
+        """Somebody else took the range first."""
         record = self._ledger.read(range_id)
         if record is None:
             why = f"there is no range {range_id}"

@@ -20,8 +20,8 @@ from bulkup.state.ranges import is_finished, total_of, worker_of
 from bulkup.state.record import LEASE_S, LOOK_EVERY_S, RangePlan, RunRecord, StopOrder
 
 GRACE_S = LOOK_EVERY_S + 2.0
-"""How long a worker waits that has just got a share of the rate: so long the others may not know
-yet that theirs has become smaller."""
+"""How long a worker that has just got a share of the rate waits. Until then, others may not know
+that their share has become smaller."""
 
 OVER_S = 45.0
 """The use of the rate is judged over this time: what a range has done is known when its lease is
@@ -54,8 +54,8 @@ def conducted(
 
 
 def workers_of(ranges: Sequence[RunRecord], now: float, *, me: str = "") -> tuple[str, ...]:
-    """Who shares the rate: those who hold a range, and those who have held one lately and may be
-    about to take the next."""
+    """The workers that share the rate: those that hold a range, and those that held one recently
+    and may be about to take the next."""
     found = {me} if me else set()
     for record in ranges:
         holder = record.lease.holder
@@ -73,8 +73,8 @@ def _over_budget(plan: RangePlan, counts: Counts, total: int | None) -> StopOrde
 
 
 def share_of(plan: RangePlan, worker: str) -> MaxRate:
-    """How fast a worker may be. One that the conductor does not know yet gets what it would have
-    beside the others."""
+    """How fast a worker may be. One that the conductor does not know yet gets the share that it
+    would have if it did."""
     if not plan.rate:
         return MaxRate(math.inf)
     return MaxRate(plan.rate / max(1, len({*plan.workers, worker})))
@@ -86,7 +86,7 @@ class Pace:
     def __init__(self, *, is_real: bool) -> None:
         self._is_real = is_real
         self._seen: deque[tuple[float, int]] = deque()
-        """When how many entities were handled, over the last OVER_S."""
+        """Over the last OVER_S: a time, and how many entities were handled by then."""
 
     def rate(self, parent: RunRecord, counts: Counts, now: float) -> tuple[float, Warm | None]:
         """Entities per second, 0 without a limit; and what the next conductor begins with."""

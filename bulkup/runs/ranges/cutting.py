@@ -27,10 +27,10 @@ from bulkup.state.ranges import MAX_RANGES, edges_of, new_plan_id, plan_ranges
 from bulkup.state.record import Made, RangePlan, RunRecord
 
 COUNT_WITHIN_S = 5.0
-"""How long the answer of COUNT is waited for; it says how much there is to do."""
+"""How long to wait for the answer of COUNT, which says how much there is to do."""
 
 ENTITIES_PER_RANGE = 100_000
-"""Of a run that does not say how many ranges it wants: some minutes of work for one process."""
+"""Used when the number of ranges is not given: some minutes of work for one process."""
 LEAST_RANGES, MOST_RANGES = 8, 1000
 RANGES_OF_UNKNOWN = 64
 
@@ -48,7 +48,7 @@ def check_can_be_cut(prepared: PreparedRun) -> None:
         )
     if prepared.target.info.local:
         raise UsageError(
-            "a file (--local) is open in one process only, so nobody could share the ranges; use a "
+            "a file (--local) can be open in one process only, so no other could join; use a "
             "server, or leave out --ranges"
         )
     if context.options.processes > 1:
@@ -65,8 +65,8 @@ def cut(
     prepared: PreparedRun, checkpoint: Checkpoint, held: RunRecord, wanted: int | None
 ) -> RunRecord:
     """Cut a run that this process holds into about `wanted` ranges (None: as many as its size
-    suggests), and give the run back: who works on its ranges need not hold it. A run of which
-    nothing is left is not cut, and stays held.
+    suggests), and release it: workers of its ranges need not hold the run. If nothing is left to
+    do, the run is not cut, and stays held.
 
     Raises BulkupError, CallError.
     """
@@ -159,7 +159,7 @@ def _left(
 
 
 def _shares(shards: Sequence[Shard], sample: Sample, wanted: int) -> list[tuple[Shard, int]]:
-    """How many ranges are to come of each shard."""
+    """How many ranges to make of each shard."""
     keys = [len(sample.inside(shard.after, shard.upto)) for shard in shards]
     total = max(1, sum(keys))
     return [
@@ -171,8 +171,8 @@ def _shares(shards: Sequence[Shard], sample: Sample, wanted: int) -> list[tuple[
 def _pieces(
     rpc: Rpc, query: QueryPlan, shard: Shard, sample: Sample, wanted: int
 ) -> list[list[Shard]]:
-    """A shard in about `wanted` pieces. One that ends at a cursor stays whole: a cursor is valid
-    only for the query that it came from, key bounds included."""
+    """Cut a shard into about `wanted` pieces. One that ends at a cursor stays whole: a cursor is
+    valid only for the query that it came from, key bounds included."""
     if shard.end or wanted < 2:
         return [[shard]]
     head: list[Shard] = []
@@ -195,7 +195,7 @@ def _pieces(
 
 
 def _first_of(rpc: Rpc, query: QueryPlan, shard: Shard) -> tuple[bytes, bytes] | None:
-    """The key of the first entity of a shard that starts at a cursor, and the cursor behind it."""
+    """The key of the first entity of a shard that starts at a cursor, and the cursor after it."""
     pb = query.between(shard.after, shard.upto)
     pb.start_cursor = shard.start
     pb.limit.value = 1

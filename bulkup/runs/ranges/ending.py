@@ -1,4 +1,4 @@
-"""Ends a run that is cut into ranges: as finished, if its ranges say so; or for now."""
+"""Ends a run that is cut into ranges: as finished if all its ranges are, else as unfinished."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from bulkup.state.unreported import reported
 
 NOTHING_LEFT = Outcome(RunState.FINISHED, "", Exit.DONE)
 ENDING_WITHIN_S = 600.0
-"""How long to wait for another process that ends the run: its `finish` may take long."""
+"""How long to wait for another process that is ending the run: its `finish` may be slow."""
 
 SHARDS_OF_RANGE = 1_000_000
-"""A range never has as many: each time that it is recovered, it gets a few new ones."""
+"""Numbers reserved for the shards of a range. It never needs so many: each recovery adds a few."""
 
 
 def conclude_run(
@@ -52,8 +52,9 @@ def conclude_run(
     checkpoint: Checkpoint | None = None,
 ) -> Report:
     """End the run if its ranges cover its query and each is finished; otherwise report how far it
-    is. `outcome`: how this process ended before that; None: it knows of no reason. `one_too_many`:
-    the failure that has stopped it. `checkpoint`: the run's own, locked; None: it is opened.
+    is. `outcome`: why this process stopped before that; None: for no reason of its own.
+    `one_too_many`: the failure that stopped it. `checkpoint`: the run's own, locked; None: it is
+    opened.
 
     Raises BulkupError when the run cannot be ended, CallError.
     """
@@ -114,7 +115,7 @@ def _ranges(prepared: PreparedRun, record: RunRecord) -> list[RunRecord]:
 
 
 def why_not_done(record: RunRecord, ranges: Sequence[RunRecord]) -> str:
-    """Why a run is not finished, as a sentence without its end; empty: it is."""
+    """Why a run is not finished, as a sentence without a full stop; empty: it is finished."""
     assert record.ranges is not None
     left = sum(not is_finished(one) for one in ranges)
     if left:
@@ -127,8 +128,8 @@ def why_not_done(record: RunRecord, ranges: Sequence[RunRecord]) -> str:
 def collect(
     rpc: Rpc, record: RunRecord, ranges: Sequence[RunRecord], counts: Counts, checkpoint: Checkpoint
 ) -> None:
-    """Let the run's own checkpoint know what Datastore knows of all its ranges: the counts, the
-    failures and the log lines. `counts`: of all together. Raises CallError."""
+    """Copy what Datastore knows of all ranges into the run's own checkpoint: counts, failures and
+    log lines. `counts`: the sum over all ranges. Raises CallError."""
     run_info = record.run_info
     if record.total is not None:
         checkpoint.total_is(record.total)
@@ -150,8 +151,8 @@ def collect(
 
 
 def _shards_from(range_id: str) -> int:
-    """Where the numbers of a range's shards begin in the run's own checkpoint: the same whenever it
-    is asked, so that no note is taken for two, and less than 2**63."""
+    """The first shard number of a range in the run's own checkpoint. It is below 2**63, and always
+    the same for a range, so that no note is counted twice."""
     digest = hashlib.sha256(range_id.encode()).digest()
     return (1 + int.from_bytes(digest[:8], "big") % 2**43) * SHARDS_OF_RANGE
 
@@ -187,7 +188,7 @@ def _finish(
     collect(prepared.rpc, held, ranges, counts, checkpoint)
 
     def still_held(there: RunRecord) -> RunRecord:
-        """Reading many notes may have taken longer than the lease."""
+        """Renew the lease: reading many notes may have taken longer than it lasts."""
         if there.lease.holder != holder:
             raise HeldError(f"another process ends run {there.run_info.run_id}")
         lease = replace(there.lease, until=int(context.clock.unix() + LEASE_S))
@@ -200,7 +201,7 @@ def _finish(
     def listen(event: Event) -> None:
         if isinstance(event, RunStarted):
             return  # it has been told
-        if isinstance(event, RunEnded):  # its operations are of this process, its counts of all
+        if isinstance(event, RunEnded):  # operations are those of this process, counts those of all
             event = RunEnded(replace(event.report, operations=None))
         context.listener(event)
 
@@ -220,7 +221,7 @@ def _report_ended(
 
 
 def note_end(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> None:
-    """Let the run's own checkpoint know how another process has ended the run. Raises CallError."""
+    """Record in the run's own checkpoint how another process ended the run. Raises CallError."""
     if checkpoint.status().state is record.state:
         return
     counts = max(record.counts, checkpoint.done(), key=lambda counts: counts.handled)

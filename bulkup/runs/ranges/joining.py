@@ -1,4 +1,4 @@
-"""Joins those who work on a run that is cut into ranges."""
+"""Joins a run that is cut into ranges."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bulkup.state.record import RunRecord
 
 
 def join(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> RunRecord:
-    """Take part in a run: what has stopped it before is over, and what this command says about its
-    speed and its failures counts for all. Returns the run's record.
+    """Take part in a run: lift an earlier stop, and apply this command's options for speed and
+    failures to all workers. Returns the run's record.
 
     Raises NotFoundError when the run is over, MismatchError, StateError, CallError.
     """
@@ -25,9 +25,9 @@ def join(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> Ru
     made_at, created = record.made.record_ns, record.created_ns
     if made_at and created not in (0, made_at):
         raise StateError(
-            f"run {run_id} cannot be resumed in a copy of its Datastore, where all entities were "
-            "created anew: which of them it made, nobody can tell. To handle all entities, start a "
-            "new run (--new)"
+            f"run {run_id} cannot be resumed in a copy of its Datastore: all entities were created "
+            "anew there, so bulkup cannot tell which of them the run made. To handle all entities, "
+            "start a new run (--new)"
         )
 
     def joined(there: RunRecord) -> RunRecord:

@@ -1,4 +1,4 @@
-"""What the engine is told of the whole run while it works on a range."""
+"""What the engine learns about the whole run while it works on a range."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Role:
         counts = self._view.record.counts
         if counts is not self._counts:
             self._counts = counts
-            # Both of one time: a share of failures is of what was handled by then.
+            # Both from the same moment: the failure budget may be a share of the entities handled.
             self._elsewhere = Counts(
                 handled=max(self._before.handled, counts.handled - handled),
                 failed=max(self._before.failed, counts.failed - failed),

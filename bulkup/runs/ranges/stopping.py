@@ -1,5 +1,5 @@
-"""Ends a run that is cut into ranges where it is, so that it can be undone: makes definite what was
-written in each of its ranges, and sees to it that nobody works on any of them again."""
+"""Ends an unfinished run that is cut into ranges, so that it can be undone: finds out what was
+written in each range, and makes sure that nobody works on any of them again."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class _Ending:
         self._holder = this_process()
         self._taken = 0
         self._definite: dict[str, int] = {}
-        """The generation of each range when its work was made definite."""
+        """The generation of each range when its outcome became definite."""
         self._reason = f"ended by {self._holder.who} to undo it"
 
     def end(self, check: Callable[[], None]) -> None:
@@ -93,7 +93,7 @@ class _Ending:
                         lease=replace(record.lease, until=0),
                     )
                 )
-        # One that was between two ranges sees only after some seconds that the run is over.
+        # A worker between two ranges sees only after some seconds that the run is over.
         self.settle(is_last=True)
 
     def _take(self, ledger: Ledger, record: RunRecord, holder: Holder, wait_s: float) -> RunRecord:
@@ -132,7 +132,7 @@ class _Ending:
     def _settle_range(self, record: RunRecord, *, is_last: bool) -> None:
         self._taken += 1
         holder = replace(self._holder, runner=f"{self._holder.runner}.{self._taken}")
-        # At the end, who holds a range is about to give it back.
+        # At the end, whoever holds a range is about to release it.
         wait_s = max(self._context.wait_s, LEASE_S if is_last else 0.0)
         try:
             held = self._take(self._ranges, record, holder, wait_s)
@@ -170,7 +170,7 @@ class _Ending:
         namespace, range_id = run_info.target.namespace, run_info.run_id
         run_folder = self._checkpoint.folder
         last = last_folder(run_folder, range_id)
-        # Nobody else is here, so the one that was worked with last may be opened as it is.
+        # No other process works here, so the latest checkpoint may be opened as it is.
         opened = (
             range_checkpoint(run_folder / RANGES_NAME, run_info)
             if last is None

@@ -1,9 +1,9 @@
 """The unit of work for others: one range of a run, worked on wherever the caller is.
 
 A `RangeWorker` is a process's connection to a run that is cut into ranges. It loads the updater and
-connects once, and then works on one range after the other. What decides is in Datastore: whether a
-range is free, what is done of it, whether the run is paused or stopped. So it does no harm to ask
-for the same range twice, at the same time, or again after it is finished.
+connects once, and then works on one range after the other. Datastore alone says whether a range is
+free, what is done in it, and whether the run is paused or stopped. So it is safe to ask for the
+same range twice, at the same time, or again after it is finished.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RangedWork:
-    """All that a worker has to know of a run. It can be pickled."""
+    """All that a worker needs to know about a run. It can be pickled."""
 
     run_id: str
     spec: str

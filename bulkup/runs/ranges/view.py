@@ -1,8 +1,8 @@
 """How a process that works on ranges sees the whole run: it looks at the run's record every few
 seconds, and conducts if nobody else does (`conducting.py`).
 
-On a thread and a connection of its own: neither a slow handler nor a batch that is sent again and
-again keeps the others from knowing how fast they may be.
+It uses a thread and a connection of its own, so neither a slow handler nor a batch that is retried
+again and again keeps the other workers from learning how fast they may be.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Closed(Exception):
 
 @dataclass(frozen=True)
 class Times:
-    """How often a view looks and conducts; tests are faster."""
+    """How often a view looks and conducts; tests use shorter times."""
 
     look_every_s: float = LOOK_EVERY_S
     conduct_every_s: float = RENEW_S
@@ -85,7 +85,7 @@ class RunView:
         self._is_gone = False
         self._next_conduct = 0.0
         self._shared_since: float | None = None
-        """Since when this worker is known to have a share of the rate."""
+        """Since when this process has seen itself listed among those that share the rate."""
         self.is_working = True
         """Whether this process takes part, and has a share."""
         self._awake = threading.Event()
@@ -105,7 +105,7 @@ class RunView:
 
     @property
     def is_over(self) -> bool:
-        """The run is finished, or was given up; nobody works on it any more."""
+        """The run is finished or was given up; nobody works on it any longer."""
         return self._is_gone or self._record.state.is_over
 
     @property
@@ -118,7 +118,7 @@ class RunView:
     def has_share(self) -> bool:
         """Whether this worker may begin: all others know that it shares the rate with them."""
         if not self.plan.at:
-            return False  # nobody has said yet whether there is a limit
+            return False  # no conductor has written a rate yet
         if not self.plan.rate:
             return True
         since = self._shared_since
@@ -172,7 +172,7 @@ class RunView:
             self._shared_since = self._clock.monotonic()
 
     def _adopt_steering(self) -> None:
-        """Who steers on this machine has written to the run's folder; others read the record."""
+        """Copy a change made in the run's folder on this machine to the record that others read."""
         if self._folder is None or self._record.state.is_over:
             return
         here = read_steering(self._folder)
@@ -192,7 +192,7 @@ class RunView:
         ranges = ranges_of(self._range_ledger, record)
         if ranges and all(map(is_finished, ranges)):
             if is_ours:
-                self._give_back()  # who ends the run needs it
+                self._give_back()  # the process that ends the run needs it
             return
         me = self.worker if self.is_working else ""
         written = conducted(record, ranges, self._pace, now, me=me)
@@ -222,7 +222,7 @@ class RunView:
     # --- for the process's main thread, once the thread has ended ---
 
     def leave(self, state: RunState | None, reason: str) -> None:
-        """This process works no more. If nobody else does, the run is in this state from now on;
+        """Leave the run. If no other process works on it, its state becomes this one;
         None: another process sees to that. Raises CallError, StateError."""
         self.end_thread()
         now = self._rpc.server_time.now()

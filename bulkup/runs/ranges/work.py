@@ -1,5 +1,5 @@
-"""Works on a run that is cut into ranges, beside whoever else does, until all of it is done: what
-`bulkup run --ranges` does, and `bulkup resume` of such a run."""
+"""Works on a run that is cut into ranges, alongside other processes, until all of it is done:
+`bulkup run --ranges`, and `bulkup resume` of such a run."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from bulkup.state.ranges import ranges_of
 from bulkup.state.record import RunRecord
 
 JOINING_WITHIN_S = 30.0
-"""How long to wait for the folder of a run that others of this machine work on: each holds it for a
-moment only, except at the end."""
+"""How long to wait for the run's folder while other processes on this machine work on the run. Each
+holds it only briefly, except at the end."""
 
 LOOK_AGAIN_S = 3.0
-"""How long to wait at most before others' ranges are looked at again."""
+"""The longest wait before looking again at ranges that others hold."""
 STEP_S = 0.1
 
 TIMES = Times()
@@ -53,7 +53,7 @@ def work_on_ranges(
     prepared: PreparedRun, record: RunRecord, *, checkpoint: Checkpoint | None = None
 ) -> Report:
     """Work on any range that is free, then on the next one, until all are finished, and end the
-    run. `checkpoint`: the run's own, whose lock this process holds; it is given up meanwhile.
+    run. `checkpoint`: the run's own, whose lock this process holds; it is released meanwhile.
 
     Raises BulkupError when this process cannot take part.
     """
@@ -134,7 +134,7 @@ def _failed(error: BulkupError) -> Outcome:
 
 
 def tell_start(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> None:
-    """Emit what the run begins with, and the warnings that are known by now."""
+    """Emit the start of the run, and the warnings known so far."""
     run_info, context = record.run_info, prepared.context
     context.listener(
         RunStarted(
@@ -174,8 +174,8 @@ class _RangeListener:
         self._listener(event)
 
     def _of_run(self, event: Progress) -> Progress:
-        """The counts of the run are those that the conductor knew last, and since then this
-        range's."""
+        """Use the counts of the run that the conductor wrote last, plus what this range has done
+        since."""
         if self._view.record is not self._record:
             self._record, self._in_range = self._view.record, event.counts
         new = event.counts - self._in_range
@@ -189,7 +189,7 @@ class _RangeListener:
         )  # fmt: skip
 
     def idle(self, why: str) -> None:
-        """No range is free."""
+        """Report progress while no range is free."""
         record = self._view.record
         self._record = None
         self._listener(

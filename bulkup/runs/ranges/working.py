@@ -1,4 +1,4 @@
-"""A range while somebody works on it, as other threads see it and ask things of it."""
+"""A range in progress, as other threads see it and make requests of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RangeProgress:
 
     handled: int = 0
     share: float | None = None
-    """How much of the range is behind the last handled entity, 0 to 1; None: not known."""
+    """How much of the range is handled, 0 to 1; None: not known."""
 
 
 class SplitRequest(NamedTuple):
@@ -35,7 +35,7 @@ class WorkingRange:
         self._answered = 0
         self._answer: str | None = None
         self.request: SplitRequest | None = None
-        """What the thread that works on the range is asked for; None: nothing."""
+        """The request to the thread that works on the range; None: there is none."""
         self.why_stop = ""
         """Why it is to stop; empty: it is not."""
         self._progress = RangeProgress()
@@ -62,7 +62,7 @@ class WorkingRange:
             if self.request is not None and self.request.number == number:
                 self.request = None  # not begun: it will not be
                 return None
-            # It is being recorded. Who asks must not believe that the range is whole.
+            # It is being recorded. The caller must not believe that the range is whole.
             self._changed.wait_for(lambda: self._answered >= number or not self._is_at_work)
             return self._answer if self._answered >= number else None
 
@@ -71,7 +71,8 @@ class WorkingRange:
         return self._progress
 
     def stop(self, why: str) -> None:
-        """Bring commits in flight to their end, and return STOPPED. Does not wait for that."""
+        """Ask for a stop: `work_on` finishes the commits in flight and returns STOPPED. Does not
+        wait for that."""
         self.why_stop = why or "asked to stop"
 
     # --- for the thread that works on the range ---

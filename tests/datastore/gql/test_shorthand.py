@@ -40,7 +40,7 @@ def test_what_may_be_written(text: str, filters: list[Any]) -> None:
         ("a", "at its end: expected an operator"),
         ("=5", "expected a property"),
         ("a==5", "write = once"),
-        ("n=[1]", "--where n: [1] is no single value"),
+        ("n=[1]", "--where n: [1] is not a single value"),
         ("n=99999999999999999999", "--where n: 99999999999999999999 has more than 64 bits"),
     ],
 )

@@ -189,8 +189,8 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 @pytest.mark.parametrize(
     ("kinds", "reason"),
     [
-        ([MIDDLE], "continues that has not begun"),
-        ([FULL, LAST], "continues that has not begun"),
+        ([MIDDLE], "continues without a beginning"),
+        ([FULL, LAST], "continues without a beginning"),
         ([FIRST, FULL], "begins within another one"),
         ([FIRST, FIRST], "begins within another one"),
         ([FULL, 5], "no record begins here"),
