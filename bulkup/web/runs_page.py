@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from bulkup.core.records import group_of
 from bulkup.report.text import plural, utc_now
 from bulkup.runs.listing import DamagedRun, ListedRun
 from bulkup.web.board import Board, Overview
@@ -29,6 +30,11 @@ class Row:
     failed: int = 0
     target: str = ""
     elsewhere: str = ""
+
+    @property
+    def group(self) -> str:
+        """The id of its group, whose runs a search for that shows; empty: it has none."""
+        return group_of(self.run_id) or ""
 
 
 def runs_regions(board: Board, base: str, words: str, *, wait_s: float = 0.0) -> dict[str, Region]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import bulkup
 from bulkup.core.vitals import Phase, Sample
 from bulkup.runs.target import TargetOptions
 from bulkup.web.render import render
+from tests.cli.shell import BUMP, Shell, seed
 from tests.conftest import Server
 from tests.engine.conftest import fill
 from tests.runs.undoing import Bench
@@ -72,6 +74,22 @@ def test_a_search_finds_runs_by_updater_id_and_state(bench: Bench) -> None:
         for words in ("other", "touch running", "x" * 5000):
             assert report.run_id not in site.page("/", q=words).text
         assert "<script" not in site.page("/", q=HOSTILE).text.replace("<script type", "")
+
+
+def test_the_runs_of_a_group_lead_to_each_other(tmp_path: Path, embedded: Server) -> None:
+    shell = Shell(tmp_path, embedded)
+    shell.write("bump.py", BUMP)
+    for namespace in ("a", "b"):
+        seed(embedded, 2, namespace=namespace)
+    for words in (("--namespaces", "[ab]"), ("--namespace", "a", "--new")):
+        assert shell.bulkup("run", "bump.py", *words).code == 0
+    with site_of(shell.state_dir) as site:
+        site.enter()
+        (group,) = set(re.findall(r'href="[^"]*/\?q=([^"]+)"', site.page("/").text))
+        shown = site.page("/", q=group).text
+        assert f"all of group {group}" in shown
+        assert re.findall(r"<code>(.*)</code>", shown) == [f"{group}@b", f"{group}@a"]
+        assert "2 runs, the latest first" in shown
 
 
 def test_a_run_of_elsewhere_is_shown_from_its_record(bench: Bench, tmp_path: Path) -> None:
