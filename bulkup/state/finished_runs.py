@@ -5,8 +5,9 @@ work was done before. So they are read one by one, by properties that sort by th
 `done`, and `done_as`, which has the checksum of the source as well. Each query is on one property,
 so it needs no composite index.
 
-Runs that an earlier version finished lack both. There are never more of them, and they come before
-the others in the order of run ids.
+Runs that an earlier version finished lack both. They come before the others in the order of run
+ids, so they are read up to the first that has them. What an earlier version finishes beside this
+one, after that, is not found.
 """
 
 from __future__ import annotations
