@@ -66,9 +66,7 @@ class SharedWrite(NamedTuple):
 def in_order(writes: Sequence[SharedWrite]) -> list[SharedWrite]:
     """The writes of one entity in the order they were applied, as far as that is known. `writes`:
     those of each process in their order."""
-    known = [one for one in writes if one.version or one.base]
-    # Right behind what it is guarded by, if that is all that is known of a write.
-    known.sort(key=lambda one: (one.version or one.base, not one.version, one.base, one.id))
+    known = sorted((one for one in writes if one.version or one.base), key=_known_place)
     left = [one for one in writes if not (one.version or one.base)]
     while left:
         places = ((one, _place_for(one, known)) for one in left)
@@ -78,6 +76,19 @@ def in_order(writes: Sequence[SharedWrite]) -> list[SharedWrite]:
         known.insert(at, one)
         left.remove(one)
     return known
+
+
+def _known_place(one: SharedWrite) -> tuple[object, ...]:
+    """Sorts writes of which a version is known.
+
+    A write that changes nothing gets the version of the one before it: the same entity put again on
+    every server, and on Firestore's emulator a deletion of what is not there. So of several with
+    the same version, the one that made it comes first: it changed something, or its guard held.
+    """
+    if not one.version:
+        return one.base, True, one.id  # right behind what it is guarded by
+    is_idle = one.before == one.content
+    return one.version, False, one.base == one.version, is_idle, not one.guarded, one.base, one.id
 
 
 def _place_for(one: SharedWrite, ordered: Sequence[SharedWrite]) -> int | None:

@@ -46,8 +46,10 @@ class Helm:
             with closing(Rpc(self._world.client)) as rpc:
                 ledger = Ledger(rpc, TargetInfo(self._world.server.project))
                 while not self._over.wait(self._rng.uniform(0.002, 0.03)):
-                    if self._world.has_run():
-                        self._steer(ledger)
+                    # Or its disk is lost just now.
+                    with suppress(StateError, FileNotFoundError, IndexError):
+                        if self._world.has_run():
+                            self._steer(ledger)
         except Exception as error:
             self._errors.append(error)
 
@@ -64,15 +66,14 @@ class Helm:
             return there.after(verb, by="chaos", at=1.0, tuning=tuning) or there
 
         where = rng.choice(["folder", "record"])
-        with suppress(StateError, FileNotFoundError, IndexError):  # its disk has just been lost
-            folder = self._world.folder
-            if where == "folder":
-                change_steering(folder, change)
-            else:
-                record = ledger.read(folder.name)
-                if record is None or record.state.is_over:
-                    return
-                with suppress(RecordMovedOn):
-                    ledger.write(replace(record, steering=change(record.steering)))
-            self._cancels -= verb is Verb.CANCEL
-            self.done.append(f"{verb} by {where}")
+        folder = self._world.folder
+        if where == "folder":
+            change_steering(folder, change)
+        else:
+            record = ledger.read(folder.name)
+            if record is None or record.state.is_over:
+                return
+            with suppress(RecordMovedOn):
+                ledger.write(replace(record, steering=change(record.steering)))
+        self._cancels -= verb is Verb.CANCEL
+        self.done.append(f"{verb} by {where}")

@@ -23,6 +23,8 @@ class History:
     """How often a process is killed before it knows the version that it has made."""
     blind: float = 0.0
     deletes: bool = True
+    idle: float = 0.0
+    """How often a write leaves what is there, and with it the version."""
     value: int | None = 0
     version: int = 1
     logs: list[list[SharedWrite]] = field(default_factory=lambda: [[], [], []])
@@ -33,7 +35,10 @@ class History:
         self.value = self.rng.randrange(self.values)
         if self.deletes and before is not None and self.rng.random() < 0.25:
             self.value = None
-        self.version += self.rng.randint(1, 3)
+        if self.idle and self.rng.random() < self.idle:
+            self.value = before
+        else:
+            self.version += self.rng.randint(1, 3)
         guarded = self.rng.random() >= self.blind
         known = self.rng.random() >= self.lost
         self.applied.append(len(self.applied) + 1)
@@ -77,6 +82,29 @@ def test_writes_of_which_only_the_contents_are_known_are_put_in_order() -> None:
         ordered = in_order(history.noted())
         assert [one.id for one in ordered] == history.applied, seed
         assert not is_torn(ordered), seed
+
+
+def test_writes_that_change_nothing_come_after_the_one_that_made_their_version() -> None:
+    """The same entity put again, and on Firestore's emulator a deletion of what is not there, get
+    the version that is there already."""
+    for seed in range(300):
+        history = History(random.Random(seed), values=10**9, lost=0.0, blind=0.7, idle=0.5)
+        for _ in range(12):
+            history.write()
+        ordered, writes = in_order(history.noted()), {one.id: one for one in history.noted()}
+        applied = [writes[number] for number in history.applied]
+        assert [one.content for one in ordered] == [one.content for one in applied], seed
+        assert ordered[-1].version == history.version, seed
+        assert not is_torn(ordered), seed
+
+
+def test_of_two_processes_that_wrote_the_same_the_one_whose_guard_held_was_first() -> None:
+    """The other one had looked before that, and changed nothing any more."""
+    made = SharedWrite(2, 7, 5, True, b"was", b"new")
+    idle = SharedWrite(1, 7, 0, False, b"was", b"new")
+    ordered = in_order([idle, made])
+    assert ordered == [made, idle]
+    assert not is_torn(ordered)
 
 
 def test_a_write_of_somebody_else_in_between_is_found() -> None:

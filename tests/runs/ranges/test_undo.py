@@ -16,6 +16,7 @@ from bulkup.core.model import RunState
 from bulkup.engine.options import Options
 from bulkup.runs.abandon import abandon_by_hand
 from bulkup.runs.changes import changes_of
+from bulkup.runs.undo_runs import NothingToUndoError
 from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import sharing_ranges
 from bulkup.state.kinds import RANGE_KIND
@@ -115,8 +116,9 @@ def test_what_random_handlers_of_two_processes_did_is_undone(
     before = entities(bench.server)
     updater = type("Random", (Random,), {"seed": seed})
     report = both(lambda: ranged(bench.server, updater, ranges=4, batch_size=2))
-    undone = bench.undo(report)
-    assert [failure.error for failure in undone.failures] == []
+    with suppress(NothingToUndoError):  # it was stopped before anything was written
+        undone = bench.undo(report)
+        assert [failure.error for failure in undone.failures] == []
     assert entities(bench.server) == before
 
 
