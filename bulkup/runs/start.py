@@ -30,6 +30,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.finished_runs import FinishedRuns
 from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
+from bulkup.state.taking import still_open
 
 
 def start(
@@ -260,15 +261,15 @@ class _Beginning:
 
     def _cut_by_another(self, record: RunRecord, error: HeldError | CutMeanwhile) -> RunRecord:
         """The record of a run that another process works on, once that has cut it into ranges. If
-        this one was to do that, it waits a moment. Raises the error when the run is not cut."""
+        this one was to do that, it waits a moment. Raises the error when the run is not cut, and
+        NotFoundError when it has ended: its process holds the folder for a moment longer."""
         context, waits = self.prepared.context, self.cutting.ranges != 0
         give_up = context.clock.monotonic() + (CUT_WITHIN_S if waits else 0.0)
         while True:
             there = self.ledger.read(record.run_info.run_id)
-            if there is not None and there.ranges is not None and not there.state.is_over:
+            if there is not None and still_open(there, there.run_info.run_id).ranges is not None:
                 return there
-            gone = there is not None and there.state.is_over
-            if gone or context.clock.monotonic() >= give_up:
+            if context.clock.monotonic() >= give_up:
                 raise error
             context.clock.sleep(STEP_S)
             context.stop.raise_if_asked()

@@ -62,7 +62,7 @@ def take(
                 told = True
             clock.sleep(WAIT_STEP_S)
             stop.raise_if_asked()
-        record = _still_open(ledger.read(record.run_info.run_id), record.run_info.run_id)
+        record = still_open(ledger.read(record.run_info.run_id), record.run_info.run_id)
 
 
 def _fenced_by_our_clock(record: RunRecord, time: ServerTime) -> RunRecord:
@@ -74,8 +74,11 @@ def _fenced_by_our_clock(record: RunRecord, time: ServerTime) -> RunRecord:
     return replace(record, layout=replace(record.layout, fenced_until=fenced_until))
 
 
-def _still_open(record: RunRecord | None, run_id: str) -> RunRecord:
-    """The run may have ended while we waited; then it must not start again."""
+def still_open(record: RunRecord | None, run_id: str) -> RunRecord:
+    """A run may have ended while somebody waited for it; then it must not start again.
+
+    Raises NotFoundError.
+    """
     if record is None:
         raise NotFoundError(
             f"the run record of {run_id} has just been removed: its runner has finished the run "
