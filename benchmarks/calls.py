@@ -11,8 +11,8 @@ hook on every thread, and counts what happens in files of the package:
     file switches   calls whose file is not that of the call before
     without_report  the same without `report/`, which prints
     frames          of the package on the stack when the handler is called
-    more            what each further entity adds, after the first 300 changes, which the report looks
-                    at: calls and file switches
+    more            what each further entity adds, after the first 300, whose changes the report
+                    looks at: calls and file switches
 
 `-v` also prints how often each function was called, and the frames.
 """
