@@ -220,7 +220,9 @@ def _check_ignored(ignored: Any, name: str) -> None:
     for kind in ignored:
         if kind not in kinds:
             close = suggest(str(kind), kinds) or f"; use one of {listed(kinds)}"
-            raise UsageError(f"ignore_warnings of {name} has {kind!r:.80}, which is none{close}")
+            raise UsageError(
+                f"ignore_warnings of {name} has {kind!r:.80}, which is not a kind of warning{close}"
+            )
 
 
 _ATTRIBUTES = frozenset(name for name in vars(Updater) if "_" in name and not name.startswith("_"))

@@ -66,7 +66,7 @@ def adapter_for(updater: Updater[Any], name: str) -> ModelAdapter | None:
         return _made(make, model)
     if declared is not None and not isinstance(declared, _Unresolved) and not _is_entity(declared):
         raise UsageError(
-            f"{name} is for {type_text(declared)}, and an entity is none; name {MODELS} in "
+            f"{name} is for {type_text(declared)}, and an entity is not one; name {MODELS} in "
             "Updater[...]"
         )
     if not _may_be_entity(model):
@@ -94,7 +94,7 @@ def _refusal(name: str, argument: _Argument | None, model: Any, is_batch: bool) 
         where = f"Updater[...] of {name}" if argument is None else f"{argument.name} in {name}"
         return (
             f"the type {model.text} of {where} is not known when the updater runs; import it at "
-            "the top of the file, outside of `if TYPE_CHECKING:`, or write Entity"
+            "the top of the file, outside `if TYPE_CHECKING:`, or write Entity"
         )
     assert argument is not None
     entity = "list[Entity]" if is_batch else "Entity"

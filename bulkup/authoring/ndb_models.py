@@ -158,7 +158,7 @@ def _class_filter(model: Any) -> tuple[tuple[str, str, str], ...]:
 
 
 def _encoded(model: Any, stored: Entity) -> Entity:
-    """What ndb would write, in the form that is stored, with what it does not see inside of it.
+    """What ndb would write, in the form that is stored, with what it does not see inside it.
     Raises BadValueError."""
     legacy = _is_legacy(stored, model, ndb.StructuredProperty)
     local = _is_legacy(stored, model, ndb.LocalStructuredProperty)

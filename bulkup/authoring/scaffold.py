@@ -52,7 +52,7 @@ def _check_name(name: str, *, is_numbered: bool) -> None:
         )
     if len(name) > MAX_NAME:
         raise UsageError(
-            f"the name has {len(name)} characters, and a file's name at most {MAX_NAME}; "
+            f"the name has {len(name)} characters, but a file's name has at most {MAX_NAME}; "
             "choose a shorter one"
         )
     if name.startswith("test_") or name.endswith("_test") or name == "conftest":

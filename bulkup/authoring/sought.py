@@ -21,7 +21,7 @@ class Looked:
     names: Mapping[str, int]
     """Properties of the first entities, and how many of these have each."""
     first: int
-    """So many entities these are."""
+    """How many these first entities are."""
     missing: Collection[Any]
     """All that was looked for and not found."""
 

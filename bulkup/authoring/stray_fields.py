@@ -15,7 +15,7 @@ from bulkup.core.places import about
 
 
 def check_no_stray(model: Any) -> None:
-    """Raise TypeError for an attribute that is no field of the object's type."""
+    """Raise TypeError for an attribute that is not a field of the object's type."""
     attributes = getattr(model, "__dict__", None)
     if not attributes:
         return

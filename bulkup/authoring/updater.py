@@ -144,7 +144,7 @@ class Updater(EntityReader, Generic[E]):
         raise NotImplementedError(f"{type(self).__name__} has no handle_entity")
 
     def handle_batch(self, entities: list[E], /) -> None:
-        """Handle several entities with one call, in place of `handle_entity`: for one look-up or
+        """Handle several entities with one call, in place of `handle_entity`: for one lookup or
         one request that serves them all.
 
         Each entity's writes still land together or not at all, apart from those of the others. A
@@ -202,8 +202,8 @@ class Updater(EntityReader, Generic[E]):
 
     def healthy(self) -> bool | str | None:
         """Called every 10 seconds while the run works, and before its first entity. While it
-        returns False or a string (the reason), or raises, the run holds: commits in flight end,
-        nothing is handled, and it goes on by itself.
+        returns False or a string (the reason), or raises, the run holds: commits in flight are
+        finished, nothing is handled, and the run continues by itself.
 
         It runs on a thread of its own, at the same time as handlers, with a copy of the updater:
         what it sets on `self` is seen by its next call alone. `self.client` only reads. A call that

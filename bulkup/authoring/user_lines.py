@@ -163,7 +163,7 @@ _indexes: dict[str, tuple[list[str], _Index]] = {}
 
 
 def _index(path: str) -> _Index:
-    """Empty if the file is not there, or is no Python."""
+    """Empty if the file does not exist, or is not Python."""
     lines = linecache.getlines(path)
     known = _indexes.get(path)
     if known is not None and known[0] is lines:

@@ -43,7 +43,7 @@ PATHS = ("state_dir", "local", MIGRATIONS)
 TOP_LEVEL = {
     MIGRATIONS: "The folder of `bulkup migrate`, `rehearse`, `status`, `mark` and `unlock`."
 }
-"""Keys that are no options, and what each sets."""
+"""Keys that are not options, and what each sets."""
 _FLAGS = {
     "confirm": "`true`: each run on it asks, or needs `--yes`.",
     "require_approval": "`true`: a run on it needs an approved plan.",

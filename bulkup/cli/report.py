@@ -109,7 +109,7 @@ def _form(args: ReportArgs) -> str:
     suffix = args.out.suffix.lower()
     if suffix not in _SUFFIXES:
         raise click.UsageError(
-            f"nobody knows what to write to a file whose name ends with {visible(suffix)}; end it "
+            f"the format of a file whose name ends with {visible(suffix)} is not known; end it "
             "with .html, .md, .json or .txt, or add --html, --markdown or --json"
         )
     return _SUFFIXES[suffix]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Condition(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
-    """An environment variable holds one a line."""
+    """An environment variable holds one per line."""
 
     name = "condition"
 
@@ -104,7 +104,7 @@ def reading(
     given = parse_assignments(params)
     chosen = selection.selection()
     try:
-        # What the updater's file prints is no result.
+        # What the updater's file prints is not a result.
         with (
             redirect_stdout(sys.stderr),
             prepare_reading(updater, given, chosen, target.options(), listen) as prepared,

@@ -88,7 +88,7 @@ def command(args: ServeArgs) -> None:
     if missing:
         raise UsageError(
             f"bulkup serve needs {' and '.join(missing)}, which this Python does not have; "
-            "pip install 'bulkup[web]'"
+            "install it with: pip install 'bulkup[web]'"
         )
     from bulkup.web.board import Board
     from bulkup.web.server import listen, serve

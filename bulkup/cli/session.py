@@ -1,4 +1,4 @@
-"""What a command prints while it works, and what becomes of its reports and of its error."""
+"""What a command prints while it works, and how its reports and its error are delivered."""
 
 from __future__ import annotations
 

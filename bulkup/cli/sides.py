@@ -34,7 +34,7 @@ class _Part(click.ParamType):  # type: ignore[type-arg]  # generic only since cl
         if not (name and equals):
             self.fail(f"{value!r} is not NAME=VALUE; write it like {self._example}", param, ctx)
         if self._names and name not in self._names:
-            self.fail(f"{name!r} is none of {', '.join(self._names)}", param, ctx)
+            self.fail(f"{name!r} is not one of {', '.join(self._names)}", param, ctx)
         return name, rest
 
 

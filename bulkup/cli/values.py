@@ -105,7 +105,7 @@ class Time(_Parsed):
 
 
 class WholeNumber(click.IntRange):
-    """What is no number is refused with the range, too."""
+    """The range is also in the message for a value that is not a number."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
@@ -205,7 +205,7 @@ class NumberOrShare(_Parsed):
 
 
 class Assignment(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
-    """`NAME=VALUE`. An environment variable holds one a line."""
+    """`NAME=VALUE`. An environment variable holds one per line."""
 
     name = "assignment"
 
@@ -214,7 +214,7 @@ class Assignment(click.ParamType):  # type: ignore[type-arg]  # generic only sin
 
 
 class Name(click.types.StringParamType):
-    """A string of several. An environment variable holds one a line."""
+    """A string of several. An environment variable holds one per line."""
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return rv.splitlines()

@@ -62,7 +62,7 @@ class RunStarted:
     selection: Selection = EVERYTHING
     """What has narrowed the updater's query."""
     query: str = ""
-    """The query that comes of it, in GQL; empty: the updater's own."""
+    """The resulting query, in GQL; empty: the updater's own."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Progress:
     """Entities handled by now. `counts` has those that are done: written, if there is something to
     write."""
     vitals: Vitals | None = None
-    """How the runner is doing; None: of work that is no run, such as `bulkup diff`."""
+    """How the runner is doing; None: for work that is not a run, such as `bulkup diff`."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Detailed(str):
 
 
 def after(prefix: str, message: str) -> str:
-    """The message behind a prefix, with the same lines below it."""
+    """The message after a prefix, with the same lines below it."""
     if isinstance(message, Detailed):
         return Detailed(prefix + message.head, message.details)
     return prefix + message

@@ -1,7 +1,7 @@
 """gRPC and the processes that an updater forks; before anything imports grpc.
 
 gRPC's C core handles every fork unless it is told otherwise when it is loaded: it starts its
-threads in the new process as well. There they go on with the run's connections, and about one
+threads in the new process as well. There they keep using the run's connections, and about one
 process in a hundred dies of SIGSEGV. Told to leave forks alone, it is only memory in the new
 process, which never calls it (`stop.refuse_in_fork`).
 """

@@ -9,7 +9,7 @@ from typing import Any
 from bulkup.core.errors import UsageError
 
 SHARE_OF_AT_LEAST = 1000
-"""A share is taken of at least so many entities: of the first ten, one failure is 10%."""
+"""A share is taken of at least this many entities: of the first ten, one failure would be 10%."""
 
 ACCEPTED = (
     "use a whole number (0 stops at the first failure, -1 never stops) or a share such as '1%'"

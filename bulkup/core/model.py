@@ -51,7 +51,7 @@ class Counts:
     """Entities of the query whose outcome is known, including the failure that has stopped the
     run."""
     puts: int = 0
-    """Entities put: handled ones, and the others that handlers put beside them."""
+    """Entities put: handled ones, and others that their handlers put."""
     deletes: int = 0
     """Entities deleted, likewise."""
     unchanged: int = 0

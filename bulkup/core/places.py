@@ -44,7 +44,7 @@ class Place:
 
 
 def in_brackets(places: Sequence[Place], verb: str = "") -> str:
-    """` (assigned at fix.py:12)`, to be put behind a sentence; empty: no place is known."""
+    """` (assigned at fix.py:12)`, to be appended to a sentence; empty: no place is known."""
     if not 0 < len(places) <= MOST:
         return ""
     return f" ({verb and verb + ' at '}{' or '.join(map(str, places))})"

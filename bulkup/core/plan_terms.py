@@ -16,8 +16,8 @@ WATCHED = {
     "left_alone": "left alone",
     "failed": "failed",
     "changed_not_written": "changed and not written",
-    "other_written": "written beside the handled ones",
-    "other_deleted": "deleted beside the handled ones",
+    "other_written": "written",
+    "other_deleted": "deleted",
 }
 """The counts that a run compares with its plan, and how a sentence names them. `vanished` is not
 among them: others have deleted these entities. Nor is `created`, which a run does not count."""
@@ -105,10 +105,10 @@ class PlanTerms:
             shares = ""
         else:
             verb = "" if name == "failed" else "was " if count == 1 else "were "
-            was = (
-                f"{count:,} of {handled:,} handled {verb}{WATCHED[name]} "
-                f"({_percent(count, handled)} %)"
-            )
+            who = f"of {handled:,} handled "
+            if name.startswith("other_"):
+                who = f"other {'entity' if count == 1 else 'entities'}, for {handled:,} handled, "
+            was = f"{count:,} {who}{verb}{WATCHED[name]} ({_percent(count, handled)} %)"
             below, above = _percent(low, planned), _percent(high, planned)
             shares = f" ({below} %)" if below == above else f" ({below} to {above} %)"
             predicted += f" of {planned:,}"

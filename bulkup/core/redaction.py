@@ -4,7 +4,7 @@ Values become a hash. The same value has the same hash in all that is redacted w
 secret, and without the secret nobody can try values until one matches.
 
 What bulkup and servers say keeps its words, except what it quotes, numbers, names with digits, and
-words outside of ASCII. Of what the user's code says, only the type of an exception stays. Kinds,
+words outside ASCII. Of what the user's code says, only the type of an exception stays. Kinds,
 names of functions and files, and names of parameters stay.
 """
 

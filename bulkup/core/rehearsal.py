@@ -167,7 +167,7 @@ class CrashPass:
     """Differing entities beyond those that could be compared."""
 
     def was_killed_between(self, writes: int) -> bool:
-        """Whether a kill came when some of so many entities were written, and not all."""
+        """Whether a kill came when some of `writes` entities were written, and not all."""
         return any(0 < kill.writes < writes for kill in self.kills)
 
     @property

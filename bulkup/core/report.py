@@ -85,7 +85,7 @@ class Report:
     successor: str = ""
     """The id of the run that this one's end started."""
     retry_of: str = ""
-    """The id of the run whose failed entities this one handles again; empty: it is no retry."""
+    """The id of the run whose failed entities this one handles again; empty: it is not a retry."""
     retried_by: tuple[str, ...] = ()
     """The ids of the runs that have handled failed entities of this one again."""
     retried: int = 0

@@ -11,7 +11,7 @@ from bulkup.core.difference import PropertyCount, SideInfo
 
 
 class Action(str, Enum):
-    """What becomes of an entity that is not as it was."""
+    """What to do with an entity that is not as it was."""
 
     PUT_BACK = "put_back"
     """It is changed, and put back."""

@@ -78,7 +78,7 @@ class RunFacts:
 
     report: Report
     read_at: datetime
-    """When these facts were read: a run that is at work has gone on since."""
+    """When these facts were read: a run in progress has continued since."""
     runners: tuple[RunnerFacts, ...] = ()
     """In their order. Of very many only the last ones; see `report.runners`."""
     samples: tuple[Sample, ...] = ()

@@ -1,4 +1,4 @@
-"""What `bulkup verify` found, beside what every report says."""
+"""What `bulkup verify` found, in addition to what every report says."""
 
 from __future__ import annotations
 

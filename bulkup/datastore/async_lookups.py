@@ -1,4 +1,4 @@
-"""Look-ups that the handlers of an event loop await: those that are asked for while others are in
+"""Lookups that the handlers of an event loop await: those that are asked for while others are in
 flight are sent together."""
 
 from __future__ import annotations

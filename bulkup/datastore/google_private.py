@@ -154,7 +154,7 @@ def close_channel(channel: Any) -> None:
 
 
 ENTITY_STATE = frozenset({"key", "exclude_from_indexes", "_meanings"})
-"""All that an `Entity` is beside its properties. `LazyEntity` provides each of them by itself and
+"""Everything in an `Entity` except its properties. `LazyEntity` provides each of them by itself and
 never runs `Entity.__init__`."""
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a Value message says beside its value: the index flag and the meaning."""
+"""What a Value message says in addition to its value: the index flag and the meaning."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Calls an updater's `async def handle_entity` for many entities at once, on one event loop.
 
-Each call has a slot of its own for what it reads and writes. Who calls `put` is told by the context
-of the task (`contextvars`), which the tasks and threads that a handler starts inherit.
+Each call has a slot of its own for what it reads and writes. The caller of `put` is known from the
+context of the task (`contextvars`), which the tasks and threads that a handler starts inherit.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Given(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a call."""
+    """The outcome of a call."""
 
     item: Handled | None
     """None: it has not been handled, because the run ends."""
@@ -336,7 +336,7 @@ class AsyncHandler(WriteSink):
             task.cancel()
             return RuntimeError(
                 f"handle_entity has returned and left a task running ({code.co_qualname}), which "
-                "could write nothing any more; await it, or start it in an asyncio.TaskGroup"
+                "can no longer write anything; await it, or start it in an asyncio.TaskGroup"
             )
         return None
 

@@ -1,4 +1,4 @@
-"""What handler calls write through their client, beside what they put and delete."""
+"""What handler calls write through their client, in addition to what they put and delete."""
 
 from __future__ import annotations
 

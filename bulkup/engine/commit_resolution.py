@@ -114,7 +114,7 @@ class CommitResolver:
         )  # fmt: skip
 
     def resolve(self, batch: Batch, commit: SentCommit | None) -> None:
-        """Bring a batch to its end. `commit`: its first commit; None: it writes nothing.
+        """Bring a batch to a definite outcome. `commit`: its first commit; None: it writes nothing.
 
         Raises CallError, BudgetExceeded, HeldError; then its outcome is unknown.
         """
@@ -191,7 +191,7 @@ class CommitResolver:
             self._images.answered(commit.image_frame, commit.row, answer)
 
     def note_applied(self, commit: SentCommit, answer: Any) -> None:
-        """A commit behind one whose outcome is unknown was applied."""
+        """A commit after one whose outcome is unknown was applied."""
         self._note_images(commit, answer)
         self.note_done(commit.row, low=None)
 
@@ -346,7 +346,7 @@ class CommitResolver:
 
 def sum_of(items: Sequence[Handled], *, beside: bool) -> Counts:
     """Adds plain integers, because this looks at every entity of a run. `beside`: some may write
-    others beside themselves."""
+    other entities, too."""
     puts = deletes = unchanged = failed = vanished = conflicts = unwritten = 0
     other_puts = other_deletes = 0
     for item in items:

@@ -93,7 +93,7 @@ class Dispatcher:
         if self._dispatched:
             self._dispatched.difference_update(item.key for item in items)
         stale = 0
-        """So many entities, from this one on, were handled by a call that has read too early."""
+        """How many entities, from this one on, were handled by a call that read too early."""
         for item in items:
             reads, item.reads = item.reads, ()
             if reads and (

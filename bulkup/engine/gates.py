@@ -33,7 +33,7 @@ class WindowGate:
 
 
 def gates_of(task: Task, surroundings: Surroundings) -> list[Gate]:
-    """A window comes first: outside of it nobody asks whether the run may work."""
+    """A window comes first: outside it nobody asks whether the run may work."""
     options, clock = surroundings.options, surroundings.clock
     gates: list[Gate] = []
     if options.window is not None and options.window != OFF:

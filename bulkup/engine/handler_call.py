@@ -379,7 +379,7 @@ class HandlerCall(WriteSink):
         """The version that guards a write to this key: the one this call has read, whichever object
         is written; or that of an entity kept from before the call.
 
-        Keys-only results of the emulators carry version 0, which is no version and no guard.
+        Keys-only results of the emulators carry version 0, which is not a version, and no guard.
         """
         if key == self._key and self._version:
             return self._version

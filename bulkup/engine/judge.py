@@ -135,7 +135,7 @@ class Judge:
             one.would.append(f"change {', '.join(names)} without writing that (a put is missing)")
 
     def _compare_others(self, judged: Sequence[Judged]) -> None:
-        """Other entities that are already as they would be written are no change."""
+        """Other entities that are already as they would be written are not a change."""
         wanted = {
             key_bytes(key_of(write.key)): key_of(write.key)
             for one in judged

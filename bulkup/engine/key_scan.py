@@ -1,7 +1,7 @@
 """A list of keys in place of a query: what the run plans with, and how a shard reads its part.
 
 The cursor of an entity is its key, so any runner continues from it, with its own copy of the list.
-Everything behind the scan (shards, batches, markers, recovery, conflicts) is that of a query.
+Everything after the scan (shards, batches, markers, recovery, conflicts) works as for a query.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bulkup.engine.splits import KEYS_PER_SHARD, MAX_SAMPLE, Sample
 from bulkup.state.key_list import KeyFacts, KeyList
 
 QUERIES_AT_ONCE = 64
-"""Where each entity is read by a query of its own, so many are in flight."""
+"""How many queries are in flight if each entity is read by a query of its own."""
 
 
 _NO_KEYS = KeyFacts("", 0, "")

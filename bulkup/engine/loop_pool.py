@@ -19,7 +19,7 @@ QUEUED = 2
 
 WINDOW = 500
 """Entities of a shard that are handed out and not committed yet, at least: one that takes long must
-not keep those behind it from being handled."""
+not keep those after it from being handled."""
 
 
 class Flight:

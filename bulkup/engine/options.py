@@ -66,9 +66,9 @@ class Options:
     health_url: str | None = None
     """Work only while this URL answers with 200 to 299. It may hold a password."""
     health_cmd: str | None = None
-    """Work only while this command of the shell ends with 0."""
+    """Work only while this shell command exits with 0."""
     max_hold_s: float | None = None
-    """Stop when a health check has held the run for so long; None: wait."""
+    """Stop when a health check has held the run for this long; None: wait."""
     window: str | None = None
     """Work only in this part of the day; a value of `Window.parse`, with its zone."""
     no_undo: bool = False

@@ -23,7 +23,7 @@ class ReadsEach:
         self._is_told = False
 
     def handled(self, entities: int, requests: int) -> None:
-        """So many more entities were handled, with so many requests for reads."""
+        """Add entities that were handled, and the requests for reads that this took."""
         if self._is_told:
             if requests:
                 self._hints.note(WarningKind.READS_EACH, "", self._say, requests)

@@ -188,7 +188,7 @@ class Scan:
         self._wanted = sys.maxsize if wanted is None else wanted
         self._most = page_size
         """Entities at most in the next page, after a page that was too large. It grows slowly:
-        small entities say nothing about those behind them."""
+        small entities say nothing about those after them."""
         self._pb = query.between(shard.after, shard.upto)
         if shard.low_cursor:
             self._pb.start_cursor = shard.low_cursor

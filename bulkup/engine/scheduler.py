@@ -195,7 +195,7 @@ class Scheduler:
 
     @contextmanager
     def _winding_up(self) -> Iterator[None]:
-        """Bring commits in flight to their end when the body raises.
+        """Finish commits in flight when the body raises.
 
         Not on HeldError and CallError: then none can be.
         """
@@ -250,7 +250,7 @@ class Scheduler:
         return exceeded
 
     def _wind_up(self) -> None:
-        """Bring commits in flight to their end. Raises BudgetExceeded, after all the rest, when
+        """Finish commits in flight. Raises BudgetExceeded, after all the rest, when
         one of them has one failure too many."""
         committers = self._context.committers
         exceeded = self._give_up_held()

@@ -80,7 +80,7 @@ class Scatter:
         self._rpc = rpc
         self._namespace = query.namespace
         self._wanted = wanted
-        # Of the whole kind: a filter beside this order would need an index of its own.
+        # Of the whole kind: a filter together with this order would need an index of its own.
         self._pb = QueryPb()
         self._pb.kind.extend(query.pb.kind)
         self._pb.order.add(direction=Direction.ASCENDING).property.name = "__scatter__"

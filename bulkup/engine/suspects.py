@@ -29,7 +29,7 @@ AT_ONCE = 200
 asked for each."""
 
 MAX_WAITING = 10_000
-"""Memory must not grow with the number of entities, so nothing is read while so many wait."""
+"""Memory must not grow with the number of entities, so nothing is read while this many wait."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Splits a range that is worked on: it ends early, and a new range takes over what is behind."""
+"""Splits a range in progress: it ends early, and a new range takes over the rest."""
 
 from __future__ import annotations
 

@@ -83,8 +83,8 @@ class _Range:
 
 
 class Verification:
-    """`ranges`: what is left to read, each behind its `low_cursor`. `settled` is called with each
-    span when nothing of it and before it is open any more, `range_done` with the id of a range."""
+    """`ranges`: what is left to read, each after its `low_cursor`. `settled` is called with each
+    span when nothing in it or before it is open, `range_done` with the id of a range."""
 
     def __init__(
         self,

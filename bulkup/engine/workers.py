@@ -42,7 +42,8 @@ class Workers(Protocol):
     """Neighbours are handled at the same time, so one may read what another one is to write."""
     on_client_commit: Callable[[], None]
     on_reads: Callable[[int, int], None]
-    """Called with so many entities, and how many requests for reads their handlers have sent."""
+    """Called with a number of entities, and the requests for reads that their handlers have
+    sent."""
     on_hints: Callable[[Iterable[tuple[Any, ...]]], None]
 
     @property

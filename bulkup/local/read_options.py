@@ -29,7 +29,7 @@ class Read(NamedTuple):
 
 
 def reads_present(options: Any) -> bool:
-    """Whether a request reads the present, outside of any transaction."""
+    """Whether a request reads the present, outside any transaction."""
     return options.WhichOneof("consistency_type") in (None, "read_consistency")
 
 

@@ -83,7 +83,7 @@ def _shares_blocks(source: int, to: int) -> bool:
 
 
 def _check_ours(path: Path) -> None:
-    """Raises StateError for what is no file of the embedded Datastore."""
+    """Raises StateError for a file that is not one of the embedded Datastore."""
     with open(path, "rb") as file:
         head = file.read(72)
     if head[:16] != b"SQLite format 3\0" or int.from_bytes(head[68:72], "big") != APPLICATION_ID:

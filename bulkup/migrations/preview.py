@@ -29,7 +29,7 @@ def preview_each(
     context: RunContext,
     on_preview: Callable[[MigrationEntry, Preview], None],
 ) -> Exit:
-    """Preview all of them, whatever becomes of one. Each is previewed on the data as it is now,
+    """Preview all of them, even if one fails. Each is previewed on the data as it is now,
     without the changes of those before it. Returns the exit code of the worst.
 
     Raises StopAskedError.

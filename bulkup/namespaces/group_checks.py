@@ -1,4 +1,4 @@
-"""What has to hold before a group of namespaces begins, or goes on."""
+"""What must hold before a group of namespaces begins or continues."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_namespaces(group: Group, pattern: str) -> None:
 
 
 def with_gate_of(group: Group, context: RunContext) -> RunContext:
-    """A group goes on as it began, whichever command continues it. Raises MismatchError."""
+    """A group continues as it began, whichever command continues it. Raises MismatchError."""
     if context.gate and not group.gate and not context.options.dry_run:
         raise MismatchError(
             f"group {group.group_id} was started without --gate clean, and may have written "

@@ -25,7 +25,7 @@ GAP = 24.0
 MOST_POINTS = 400
 """Of a line. Of more samples, the smallest and the largest of each span are drawn."""
 LONG_BREAK = 10
-"""So many times the usual distance between two samples is a gap."""
+"""A gap is this many times the usual distance between two samples."""
 SHORTEST_BREAK_S = 60.0
 
 _STOPPED = {Phase.PAUSED: "Paused", Phase.HELD: "Held", Phase.WAITING: "Waiting"}
@@ -115,7 +115,7 @@ class _Kind:
 def charts_of(samples: Sequence[Sample], beside: Sequence[Sample] = ()) -> tuple[Chart, ...]:
     """Throughput, latency and rate limit over time; none of what there is nothing to draw.
 
-    `beside`: the timeline of a run whose charts stand beside these, with the same scale.
+    `beside`: the timeline of a run whose charts are shown next to these, with the same scale.
     """
     samples = sorted(samples, key=lambda sample: (sample.runner, sample.at))
     if not samples:
@@ -278,7 +278,7 @@ def nice_top(largest: float) -> float:
 
 
 def _thinned(points: Sequence[tuple[float, float]], most: int) -> Sequence[tuple[float, float]]:
-    """At most about so many points; peaks stay."""
+    """At most about `most` points; peaks stay."""
     if len(points) <= most:
         return points
     buckets = max(1, most // 2)

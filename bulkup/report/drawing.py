@@ -104,7 +104,7 @@ class Drawing(RenderHook):
         return max(1, -(-width // max(1, self._console.width)))
 
     def rendered(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The lines of the frame, without a newline behind the last."""
+        """The lines of the frame, without a newline after the last."""
         lines = console.render_lines(self._frame, options, pad=False)[: max(1, options.size.height)]
         self._widths = [Segment.get_line_length(line) for line in lines]
         for number, line in enumerate(lines):

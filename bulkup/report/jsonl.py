@@ -55,7 +55,7 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
     nothing_to_retry  run_id, updater, unnamed, exit_code: the run that was to be retried names no
                failed entity; no start and no summary follow
     plan       what `bulkup plan` predicts (docs/plan.md); no summary follows
-    delivery   channel (file, mail, webhook), ok, message: what became of the report
+    delivery   channel (file, mail, webhook), ok, message: how the report was delivered
     error      message, details, exit_code, next_steps: the command ended without a summary
 
     target     {project, database, namespace, emulator, local}; "" is the default

@@ -35,7 +35,7 @@ from bulkup.report.text import clean, per_second
 NARROW = 60
 """On fewer columns a row has one fact."""
 WIDE = 140
-"""From here on, two rows stand beside each other."""
+"""From this width on, two rows share a line."""
 MOST_ROWS = 16
 """However high the terminal: what is printed above it must stay in sight."""
 LATEST_GROUPS = 3

@@ -46,7 +46,7 @@ _ACTIONS = {
     "delete": "Delete",
     "create": "Create",
     "overwrite": "Overwrite",
-    "delete other": "Delete beside",
+    "delete other": "Delete other",
 }
 
 
@@ -126,7 +126,7 @@ def _headline(plan: Plan) -> str:
         for estimate, done in (
             (predicted.written, "written"),
             (predicted.deleted, "deleted"),
-            (predicted.created, "created beside"),
+            (predicted.created, "others created"),
         )
         if estimate.count
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MOST_BINS = 256
-"""More than fit beside their label on the widest terminal."""
+"""More than fit next to their label on the widest terminal."""
 FIRST_BIN_S = 1.0
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -27,7 +27,7 @@ class RateHistory:
         self._handled = handled
 
     def add(self, elapsed_s: float, handled: int) -> None:
-        """So many entities were handled by this time."""
+        """Add how many entities were handled by this time."""
         took_s = elapsed_s - self.elapsed_s
         if took_s <= 0:
             return
@@ -67,7 +67,7 @@ class RateHistory:
 
 
 def sparkline(rates: Sequence[float], *, ascii_only: bool = False) -> str:
-    """A character for each rate, as high as it is beside the highest; a space for none."""
+    """A character for each rate, as high as it is relative to the highest; a space for none."""
     blocks = _ASCII_BLOCKS if ascii_only else _BLOCKS
     highest = max(rates, default=0.0)
     if highest <= 0:

@@ -38,7 +38,7 @@ def answers_of(work: RehearsedWork) -> Iterator[Answer]:
             f"{line.count.count:,} {line.operation}" for line in work.bill.lines if line.count.count
         )
         so_far = "" if work.finished else " until then"
-        yield Answer(None, "Cost", f"{cost}{so_far} by list prices: {operations or 'nothing'}.")
+        yield Answer(None, "Cost", f"{cost}{so_far} at list prices: {operations or 'nothing'}.")
     if work.forecast is not None:
         yield Answer(None, "Duration", _forecast(work.forecast, work.runs))
 
@@ -147,7 +147,7 @@ def _crashes(work: RehearsedWork) -> Answer:
             f"{varying}",
         )
     if crash.unlike:
-        return Answer(Tone.BAD, name, f"No: {killed}, it ends otherwise: {clean(crash.unlike)}.")
+        return Answer(Tone.BAD, name, f"No: {killed}, it ends differently: {clean(crash.unlike)}.")
     parts = list(map(clean, crash.counts_differ))
     if crash.effect.differs:
         parts.append(_effect_text(crash.effect).rstrip("."))

@@ -2,7 +2,7 @@
 
 What entities hold is untrusted: no text may become a link, a mention, an image or a table of its
 own. In sentences and tables all punctuation is a character reference; diffs are in fenced blocks,
-which show everything as it is, behind a sign that each line has.
+which show everything as it is, after a prefix on each line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A bar for each shard that is worked on, several beside each other."""
+"""A bar for each shard in progress, several side by side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def shards_line(vitals: Vitals) -> str:
 
 
 def shard_rows(vitals: Vitals, width: int, *, most: int, ascii_only: bool) -> list[Text]:
-    """At most so many rows. Shards for which there is no room are added up in the last one."""
+    """At most `most` rows. Shards for which there is no room are added up in the last one."""
     columns = max(1, (width + _GAP) // (CELL + _GAP))
     rows = min(most, MOST_ROWS)
     if rows < 1:

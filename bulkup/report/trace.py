@@ -1,8 +1,8 @@
 """A trace of runs, in the trace event format that Perfetto and Chrome show.
 
 The file is a JSON array with one event a line, written as they come, so memory does not grow. The
-`]` at its end comes when the command ends. Without it (the process was killed) the file is no valid
-JSON, but the format allows for that: the viewers show what is there.
+`]` at its end comes when the command ends. Without it (the process was killed) the file is not
+valid JSON, but the format allows for that: the viewers show what is there.
 
 Each run is a process of the trace, with a track for what its thread does and some for each shard:
 its handlers, its pages, and as many for commits as are in flight at once.
@@ -56,7 +56,7 @@ class TraceFile(Closing):
         on_loss: Callable[[str], None] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises UsageError for a file that is no trace, StateError."""
+        """Raises UsageError for a file that is not a trace, StateError."""
         check_replaceable(path, lambda beginning: beginning.startswith(_HEAD), "a trace")
         self._path = path
         self.on_loss = on_loss

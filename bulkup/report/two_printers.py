@@ -1,4 +1,4 @@
-"""Printers beside another one: for a progress on stderr that stdout does not decide about."""
+"""Printers in addition to another one: for progress on stderr, whatever stdout shows."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from bulkup.state.undo_log import Change, UndoLog, first_landed
 def changes_of(checkpoint: Checkpoint, key: str | None = None) -> Iterator[WouldChange]:
     """The writes of a run that were applied, in the order they were sent.
 
-    `key`: only those of this entity. Raises UsageError for what is no key, StateError for a run
+    `key`: only those of this entity. Raises UsageError for what is not a key, StateError for a run
     whose before-images are not all here.
     """
     wanted = None if key is None else typed_key(key.strip())

@@ -142,7 +142,7 @@ def _array(text: str, name: str, where: str) -> Iterator[tuple[str, Any]]:
     if len(text) > MAX_ARRAY_CHARS:
         raise UsageError(
             f"{name} is a JSON array of more than {MAX_ARRAY_CHARS >> 20} MiB, which would have to "
-            "be in memory at once; write one key a line"
+            "be in memory at once; write one key per line"
         )
     try:
         items = json.loads(text)

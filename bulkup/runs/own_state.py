@@ -53,9 +53,9 @@ def _check(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan) -> None:
         raise StateError(_refusal(record, why, "which entities it made"))
     if made.record_ns and record.created_ns not in (0, made.record_ns):
         raise StateError(
-            f"run {record.run_info.run_id} cannot be resumed in a copy of its Datastore, where all "
-            "entities were created anew: which of them it made, nobody can tell. To handle all "
-            f"entities, {_new_run(record)}"
+            f"run {record.run_info.run_id} cannot be resumed in a copy of its Datastore: all "
+            "entities were created anew there, so bulkup cannot tell which of them the run made. "
+            f"To handle all entities, {_new_run(record)}"
         )
 
 

@@ -71,6 +71,6 @@ def check_repeatable(prepared: PreparedRun) -> None:
     if updater.idempotent is not True and acceptance_of(updater, name) is None:
         raise UsageError(
             f"--until-clean handles entities again, and {name} does not say that this changes "
-            "nothing: set idempotent = True in the class (or in @bulkup.updater) if that is so, "
-            "or add is_done, and what is done is left alone"
+            "nothing: set idempotent = True in the class (or in @bulkup.updater) if it changes "
+            "nothing, or add is_done, which leaves alone what is done"
         )

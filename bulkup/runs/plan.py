@@ -186,7 +186,7 @@ def _sum(*estimates: Estimate) -> Estimate:
 
 
 def forecast(entities: int, speed: float, *, ramps: bool) -> Forecast | None:
-    """How long a run over so many entities takes at least; None: there is nothing to do.
+    """How long a run over this many entities takes at least; None: there is nothing to do.
 
     `speed`: entities read and handled in a second. `ramps`: the target is a real project.
     """

@@ -84,7 +84,7 @@ class PreparedRun:
     own_links: set[str] = field(default_factory=set)
     """The links of the chain that this process has recorded."""
     retry_of: str = ""
-    """The run whose failed entities it handles again; empty: it is no retry."""
+    """The run whose failed entities it handles again; empty: it is not a retry."""
     settled: frozenset[str] = frozenset()
     """The retries of that run that its list of failures knows of."""
     selection: Selection = EVERYTHING

@@ -1,4 +1,4 @@
-"""What a run costs: its operations by list prices, or by the prices of the configuration file."""
+"""What a run costs: its operations at list prices, or at the prices of the configuration file."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def start(
             f"worker processes cannot load {source.name}, since {source.only_here}; move it to the "
             "top level of a file, or leave out processes="
         )
-    # Entities that a retry has handled must not be handled by another one that began beside it.
+    # Entities that a retry has handled must not be handled by another one that began meanwhile.
     is_retry = bool(prepared.retry_of)
     once = is_retry or (not fresh and (context.once or prepared.updater.once is True))
     if once and not keep_record:

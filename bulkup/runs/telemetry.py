@@ -122,7 +122,7 @@ class Telemetry:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The spans of the user's handlers are inside of the run's."""
+        """The spans of the user's handlers are inside the run's."""
         from opentelemetry import context, trace
 
         token = context.attach(self._context)

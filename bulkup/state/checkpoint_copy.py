@@ -37,7 +37,7 @@ _OPERATIONS: Mapping[str, tuple[type, ...]] = {
     "reads": (int,), "writes": (int,), "deletes": (int,), "index_updates": (int, NoneType),
 }  # fmt: skip
 MAX_NUMBER = 2**53
-"""A larger one is no count and no time."""
+"""A larger number cannot be a count or a time."""
 COPY_NAME = "copy"
 _ALIVE = "alive"
 

@@ -1,4 +1,4 @@
-"""What became of a run's failures when `bulkup retry` handled their entities again.
+"""The outcome of a run's failures when `bulkup retry` handled their entities again.
 
 A failure whose entity was handled since leaves the list; one that failed again has its new error.
 The counts of the run stay: they say what the run itself has done.
@@ -70,7 +70,7 @@ class Retries(CheckpointFile):
     ) -> None:
         """A retry is finished: it has handled these keys, and these of them have failed again.
 
-        `unnamed`: so many more have failed again, and nothing says which. To retry all that may
+        `unnamed`: how many more have failed again, and nothing says which. Retrying all that may
         have failed would handle the others once too often, so none of them stays in the list.
         """
         self._db.execute("CREATE TEMP TABLE tried (key TEXT PRIMARY KEY) WITHOUT ROWID")

@@ -63,7 +63,7 @@ def _read_boot_id() -> str | None:
 
 def _pid_namespace() -> str | None:
     try:
-        # Mounted from outside of a container, /proc names processes by their ids out there.
+        # Mounted from outside a container, /proc names processes by their ids out there.
         if os.readlink(PROC / "self") != str(os.getpid()):
             return None
         return os.readlink(PROC / "self/ns/pid")

@@ -155,7 +155,7 @@ class KeyList:
             return [key for (key,) in rows]
 
     def spread(self, most: int) -> list[bytes]:
-        """At most so many keys, at equal distances."""
+        """At most `most` keys, at equal distances."""
         step = max(1, -(-self.facts.count // most))
         with _errors(self._name):
             rows = self._db.execute(

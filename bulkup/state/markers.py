@@ -31,7 +31,7 @@ LATE_COPY_S = 600.0
 no server or proxy is documented to hold a request longer than minutes."""
 
 WINDOW = 32
-"""The most batches of a shard that are ever in flight. So many fences stop a former runner."""
+"""The most batches of a shard that are ever in flight. This many fences stop a former runner."""
 
 REMOVED_PER_COMMIT = 20
 """Below the 25 entity groups that the legacy emulator accepts in a transaction."""

@@ -1,4 +1,4 @@
-"""Notes: the failures and log lines of a batch, in Datastore beside the batch's marker.
+"""Notes: the failures and log lines of a batch, in Datastore next to the batch's marker.
 
 A note is written by the batch's own commit, so it is there exactly if the batch is done, and it
 stays until the run ends. A runner that has lost the checkpoint reads from the notes what earlier

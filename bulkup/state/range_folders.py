@@ -31,7 +31,7 @@ def is_cut(run_folder: Path) -> bool:
 
 
 def range_folders(run_folder: Path) -> list[Path]:
-    """All of them, those of one range beside each other, and the ranges in their order."""
+    """All of them, grouped by range, with the ranges in their order."""
     return sorted(path.parent for path in (run_folder / RANGES_NAME).glob(f"*/{CHECKPOINT_NAME}"))
 
 

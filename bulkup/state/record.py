@@ -71,7 +71,7 @@ class Layout:
     next_shard: int = 2
     """A shard id that was never used."""
     settled: Counts = field(default_factory=Counts)
-    """Work that was done outside of these shards."""
+    """Work that was done outside these shards."""
     fenced_until: int = 0
     """Before this time a marker of a former runner may still be needed."""
     sweep_at: int = 0
@@ -175,8 +175,8 @@ class RangePart:
     now; nobody else works on the rest."""
 
     first: bytes
-    """The serialized key that its first entity is behind, or, in a run that was not cut at first, a
-    cursor; empty: it begins with the first entity of the query."""
+    """The serialized key that its first entity comes after, or, in a run that was not cut at first,
+    a cursor; empty: it begins with the first entity of the query."""
     last: bytes
     """The same for its last entity; empty: it ends with the last entity of the query."""
     splits: int = 0

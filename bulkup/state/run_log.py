@@ -127,7 +127,7 @@ class RunLog:
         os.fchmod(self._descriptor, 0o600)  # whatever the umask is
         self._size = stat.st_size
         if self._size and os.pread(self._descriptor, 1, self._size - 1) != b"\n":
-            os.write(self._descriptor, b"\n")  # behind the torn line of a runner that was killed
+            os.write(self._descriptor, b"\n")  # after the torn line of a runner that was killed
 
     def _rotate(self) -> None:
         self._close()

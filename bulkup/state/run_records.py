@@ -305,7 +305,7 @@ class Ledger:
         return own_key(self._target, self.kind, run_id)
 
     def approvals(self) -> Approvals:
-        """The approvals of plans, which are beside the records."""
+        """The approvals of plans, which are stored next to the records."""
         return Approvals(self._rpc, self._target)
 
     # --- claims ---

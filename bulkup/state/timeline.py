@@ -110,7 +110,7 @@ class Timeline:
             os.write(self._descriptor, _header(self._every_s).encode())
             return
         if not stored.endswith(b"\n"):
-            os.write(self._descriptor, b"\n")  # behind the torn line of a runner that was killed
+            os.write(self._descriptor, b"\n")  # after the torn line of a runner that was killed
         lines = stored.decode(errors="replace").splitlines()
         self._every_s = _every_s(lines)
         self._lines = len(lines)

@@ -57,7 +57,7 @@ class UndoFiles:
             return
         packed = zlib.compress(bytes([kind]) + payload, _LEVEL)
         try:
-            if self._is_cut:  # a later frame would stand behind what nobody reads
+            if self._is_cut:  # a later frame would follow bytes that nobody reads
                 self.close()
                 self.number += 1
                 self._is_cut = False
@@ -126,7 +126,7 @@ def frames_in(path: Path) -> Iterator[Frame]:
                     return
                 raise StateError(
                     f"{str(path)!r} was written by another version of bulkup, or is damaged, so "
-                    "what the run has changed cannot be told"
+                    "what the run has changed is not known"
                 )
             left -= len(head)
             while len(header := file.read(_LENGTH.size)) == _LENGTH.size:

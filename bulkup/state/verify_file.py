@@ -160,7 +160,7 @@ class VerifyFile:
         )
 
     def resume(self, head: VerifyHead) -> Iterator[Mark | tuple[Failure, bool]]:
-        """Continue behind what is in the file: yields what is settled, marks and findings (with
+        """Continue after what is in the file: yields what is settled, marks and findings (with
         whether they are young), and drops what is not. Raises UsageError for a damaged file."""
         self.head, self.is_continued = head, True
         self._file.seek(0)
@@ -262,7 +262,7 @@ def finding_fields(failure: Failure) -> dict[str, Any]:
 
 
 def left_to_read(ranges: Iterable[Shard], marks: Mapping[int, bytes | None]) -> list[Shard]:
-    """The ranges that are not done, each behind its mark. `marks`: None for a whole range."""
+    """The ranges that are not done, each after its mark. `marks`: None for a whole range."""
     return [
         replace(one, low_cursor=marks.get(one.id) or b"")
         for one in ranges

@@ -26,7 +26,7 @@ from bulkup.testing.running import OPTIONS, Given, Heard, as_typed, execute, run
 from bulkup.testing.store import Store
 
 _BATCHES = 5
-"""A run of many entities has about so many commits, since each of them costs four runs."""
+"""The approximate number of commits of a run of many entities: each of them costs four runs."""
 _SHOWN = 5
 
 _LOST = (

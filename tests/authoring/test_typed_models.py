@@ -707,7 +707,7 @@ def test_a_type_that_cannot_be_made_of_an_entity_is_refused() -> None:
     class Complex:
         number: complex
 
-    with pytest.raises(UsageError, match="Strange is for int, and an entity is none; name a data"):
+    with pytest.raises(UsageError, match="Strange is for int, and an entity is not one; name a"):
         handle(Strange, person())
     with pytest.raises(UsageError, match="Complex has a field of the type complex, which no prop"):
         put(lambda one: one, Complex)
@@ -803,6 +803,6 @@ def test_without_cattrs_one_sentence_says_what_to_install(tmp_path: Any) -> None
     assert "Traceback" not in done.stderr
 
 
-def test_copies_of_entities_are_no_models() -> None:
+def test_copies_of_entities_are_not_models() -> None:
     assert isinstance(handled(updater_of(lambda one: one, Person), stored()), Handled)
     assert isinstance(LazyEntity(stored()), dict)

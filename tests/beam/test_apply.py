@@ -1,4 +1,4 @@
-"""A run inside of one's own pipeline."""
+"""A run inside one's own pipeline."""
 
 from __future__ import annotations
 

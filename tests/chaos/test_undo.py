@@ -85,7 +85,7 @@ def test_an_undo_killed_at_any_event_is_done_by_the_same_command(
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(1, 10))]
 )
-def test_an_undo_beside_live_users_loses_none_of_their_writes(
+def test_an_undo_while_users_write_loses_none_of_their_writes(
     server: Server, make_world: MakeWorld, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dice = random.Random(seed)

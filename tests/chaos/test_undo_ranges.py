@@ -48,7 +48,7 @@ def _small_kinds_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cut(world: World) -> str:
-    """Begin a run in ranges, and stop it inside of the first. Returns its id."""
+    """Begin a run in ranges, and stop it inside the first. Returns its id."""
     report = world.run(UPDATER, Options(limit=3, batch_size=2), cutting=Cutting(3))
     assert report.state is RunState.STOPPED
     return report.run_id
@@ -147,7 +147,7 @@ def test_what_two_processes_did_is_undone_though_one_is_killed(
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(1, 10))]
 )
-def test_an_undo_of_ranges_beside_live_users_loses_none_of_their_writes(
+def test_an_undo_of_ranges_while_users_write_loses_none_of_their_writes(
     server: Server, make_world: MakeWorld, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dice = random.Random(seed)

@@ -231,7 +231,7 @@ def test_worker_processes_load_the_updater_where_the_run_did(
     ids=lambda does: does[:25],
 )
 @pytest.mark.parametrize("where", ["in_handler", pytest.param("at_import", marks=pytest.mark.slow)])
-def test_a_run_goes_on_whatever_an_updater_does_to_its_process(
+def test_a_run_continues_whatever_an_updater_does_to_its_process(
     shell: Shell, embedded: Server, where: str, does: str
 ) -> None:
     result = run(shell, updater(**{where: does}), "--json")

@@ -72,7 +72,7 @@ def test_a_copy_of_the_datastore_does_not_change_what_is_here(shell: Shell) -> N
     assert row["state"] == "stopped"
 
 
-def test_the_lock_of_migrations_is_no_run(shell: Shell, embedded: Server) -> None:
+def test_the_lock_of_migrations_is_not_a_run(shell: Shell, embedded: Server) -> None:
     shell.write("updaters/0001_bump.py", BUMP)
     assert shell.bulkup("migrate").code == 0
     rows = shell.bulkup("list", "--all", "--json").lines

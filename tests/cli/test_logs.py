@@ -108,7 +108,7 @@ def test_follow_prints_what_happens_and_ends_with_the_run(shell: Shell) -> None:
     assert shell.bulkup("logs").out == "".join(seen) + rest
 
 
-def test_ctrl_c_ends_follow_quietly_and_the_run_works_on(shell: Shell) -> None:
+def test_ctrl_c_ends_follow_quietly_and_the_run_continues(shell: Shell) -> None:
     run = run_that_waits(shell)
     follower = shell.begin("logs", "-f", "--json")
     lines_until(follower, '"failure"')

@@ -170,7 +170,7 @@ def test_keys_of_a_file_may_be_retried(shell: Shell, server: Server) -> None:
     assert sorted(keys) == ["Key('Item', 12)", "Key('Item', 3)", "Key('Item', 9)"]
 
 
-def test_what_matches_the_query_no_more_or_is_gone_has_vanished(
+def test_what_no_longer_matches_the_query_or_is_gone_has_vanished(
     shell: Shell, server: Server
 ) -> None:
     client = seed(server, 4, open=True)

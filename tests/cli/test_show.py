@@ -39,7 +39,9 @@ def test_a_killed_run_is_shown_as_killed_without_a_time(tmp_path: Path, embedded
     assert "still running" not in out
 
 
-def test_what_programs_read_of_a_killed_run_is_no_success(tmp_path: Path, embedded: Server) -> None:
+def test_what_programs_read_of_a_killed_run_is_not_success(
+    tmp_path: Path, embedded: Server
+) -> None:
     seed(embedded, 5)
     shell = Shell(tmp_path, embedded)
     shell.write("bump.py", DIES)

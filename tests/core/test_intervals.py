@@ -39,7 +39,7 @@ def test_an_interval_holds_its_number_and_what_was_seen(data: st.DataObject) -> 
     assert (mirrored.low, mirrored.high) == (total - estimate.high, total - estimate.low)
 
 
-def test_all_drawn_is_no_guess() -> None:
+def test_all_drawn_is_not_a_guess() -> None:
     assert population_estimate(3, 10, 10) == Estimate(3, 3, 3)
     assert sum_estimate({1: 2, 5: 1}, 10, 10) == Estimate(7, 7, 7)
 

@@ -41,7 +41,7 @@ def test_a_time_without_a_zone_is_refused_with_what_to_write(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "90", "2026-13-01T00:00Z", "-5m", "09:00Z"])
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_what_is_not_a_time_is_refused(text: str) -> None:
     with pytest.raises(click.UsageError, match=r"is not a time|has no time zone"):
         micros(text)
 

@@ -47,6 +47,12 @@ def test_the_sentence_has_both_shares_and_the_bound() -> None:
     assert SAMPLED.too_many(Counts(handled=292, deletes=13, puts=279), MaxDrift()) == ""
 
 
+def test_other_entities_are_not_said_to_be_handled_ones() -> None:
+    counts = Counts(handled=200, puts=215, other_puts=15)
+    said = SAMPLED.too_many(counts, MaxDrift())
+    assert said.startswith("15 other entities, for 200 handled, were written (7.5 %), and the plan")
+
+
 def test_more_entities_than_were_planned_are_a_drift() -> None:
     counts = Counts(handled=1011, puts=1000)
     assert SAMPLED.too_many(counts, MaxDrift()) == (

@@ -25,6 +25,6 @@ def test_swapped_and_doubled_letters_are_slips(name: str, other: str) -> None:
         ("name", "name"), ("first_name", "firstname"), ("start_end", "end_start"), ("", "a"),
     ],
 )  # fmt: skip
-def test_words_are_no_slips(name: str, other: str) -> None:
+def test_words_are_not_slips(name: str, other: str) -> None:
     assert not is_slip(name, other)
     assert not is_slip(other, name)

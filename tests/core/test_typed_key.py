@@ -32,5 +32,5 @@ def test_ids_are_numbers_and_names_are_strings() -> None:
         r"Key('\U00110000', 5)", r"Key('\d', 5)", "Key('A', 5)\n", "Key(" + "'a', " * 10_000,
     ],
 )  # fmt: skip
-def test_any_other_text_is_no_key(text: str) -> None:
+def test_any_other_text_is_not_a_key(text: str) -> None:
     assert typed_key(text) is None

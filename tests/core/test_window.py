@@ -101,7 +101,7 @@ def test_a_closed_window_opens_at_the_first_moment(
         ("22:00-06:00 UTC+99:00", "is not a time zone"),
     ],
 )
-def test_what_is_no_window_is_refused(text: str, why: str) -> None:
+def test_what_is_not_a_window_is_refused(text: str, why: str) -> None:
     with pytest.raises(UsageError, match=re.escape(why)):
         Window.parse(text)
 

@@ -45,7 +45,7 @@ def test_a_meaning_is_part_of_a_value() -> None:
     assert HERE.differing(entity(A, p=one), entity(A, p=other)) == ["p"]
 
 
-def test_a_number_that_is_none_equals_itself() -> None:
+def test_nan_equals_itself() -> None:
     assert HERE.differing(entity(A, p=float("nan")), entity(A, p=float("nan"))) == []
 
 

@@ -375,7 +375,7 @@ def test_nan_is_nan() -> None:
     assert encode_put(entity) is None
 
 
-def test_the_same_instant_is_no_change_and_keeps_its_nanoseconds() -> None:
+def test_the_same_instant_is_not_a_change_and_keeps_its_nanoseconds() -> None:
     pb = message(t=ValuePb(timestamp_value={"seconds": 0, "nanos": 123_456_789}))
     entity = LazyEntity(pb)
     zone = datetime.timezone(datetime.timedelta(hours=2))

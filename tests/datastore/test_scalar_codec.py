@@ -211,6 +211,6 @@ def test_patched_in_place_or_in_a_copy_an_entity_becomes_the_same(
     ("odd", "value"),
     [(b"\x10\x81\x00", 1), (b"\x98\x01\x00\x8a\x01\x01a", "a"), (b"\x12\x00\x92\x01\x01a", b"a")],
 )
-def test_the_same_value_in_other_bytes_is_no_change(odd: bytes, value: Any) -> None:
+def test_the_same_value_in_other_bytes_is_not_a_change(odd: bytes, value: Any) -> None:
     assert outcome(odd, value, False, in_place=True) is None
     assert outcome(odd, value, False, in_place=False) is None

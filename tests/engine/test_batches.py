@@ -107,7 +107,7 @@ def test_a_function_whose_batch_raised_is_told_what_a_function_does(
     assert "each of the 2 alone: return an exception as the result of each entity that" in warning
 
 
-def test_who_was_named_before_the_batch_raised_stays_failed(embedded: Server, run: Run) -> None:
+def test_an_entity_named_before_the_batch_raised_stays_failed(embedded: Server, run: Run) -> None:
     class Raises(Batched):
         def work(self, entities: list[Entity]) -> None:
             super().work(entities)

@@ -1,4 +1,4 @@
-"""Updater.get and aget: one look-up for many, which guards like every read and is never stale."""
+"""Updater.get and aget: one lookup for many, which guards like every read and is never stale."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class AtOnce(Asks):
 
 @pytest.fixture
 def lookups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many keys each look-up asks for."""
+    """How many keys each lookup asks for."""
     asked: list[int] = []
     lookup = Rpc.lookup
 
@@ -104,8 +104,8 @@ def test_entities_come_in_the_order_of_their_keys(embedded: Server, run: Run) ->
 
 
 @pytest.mark.parametrize("form", ["handle_entity", "async"])
-def test_a_conflict_reads_anew_what_get_has_read(embedded: Server, run: Run, form: str) -> None:
-    """Somebody writes the customer between its look-up and the commit."""
+def test_a_conflict_reads_again_what_get_has_read(embedded: Server, run: Run, form: str) -> None:
+    """Somebody writes the customer between its lookup and the commit."""
     live = embedded.client()
 
     class Counts(Asks):
@@ -158,7 +158,7 @@ def test_what_was_absent_is_inserted(embedded: Server, run: Run) -> None:
     assert everything(client, "Customer")[0]["n"] == 102
 
 
-def test_what_a_handler_writes_through_its_client_is_read_anew(embedded: Server, run: Run) -> None:
+def test_what_a_handler_writes_through_its_client_is_read_again(embedded: Server, run: Run) -> None:
     class Direct(Asks):
         def handle_entity(self, entity: Entity) -> None:
             (customer,) = self.get([self.client.key("Customer", 1)])

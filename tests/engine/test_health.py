@@ -354,7 +354,7 @@ def test_what_is_secret_in_a_url_is_sent_and_not_shown(patient: Patient) -> None
     "url",
     ["ftp://x/", "http://", "x", "http://x y/", "http://[::1/", "http://x:99999/", "file:///"],
 )
-def test_what_is_no_url_is_refused_and_not_repeated(url: str) -> None:
+def test_what_is_not_a_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UsageError, match=r"\(--health-url\) does not begin with http://") as raised:
         checked_url(url)
     assert url not in raised.value.message.replace("http://", "") or url in "x"

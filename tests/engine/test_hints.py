@@ -127,7 +127,7 @@ def test_what_is_meant_is_not_warned_of(warned: Warn, part: int) -> None:
     assert warned(ASSIGN.replace("{statement}  #HERE", "if False: pass" + branches)) == []
 
 
-def test_a_property_that_some_entities_have_is_no_misspelling(
+def test_a_property_that_some_entities_have_is_not_a_misspelling(
     warned: Warn, embedded: Server
 ) -> None:
     client = embedded.client()
@@ -160,7 +160,7 @@ def test_a_warning_can_be_ignored(warned: Warn, kind: str) -> None:
 
 
 def test_an_unknown_kind_of_warning_is_refused(warned: Warn) -> None:
-    with pytest.raises(UsageError, match="'naive_datetimes', which is none; did you mean naive_"):
+    with pytest.raises(UsageError, match="'naive_datetimes', which is not a kind of warning; did"):
         warned(ASSIGN.replace('"Thing"', '"Thing", ignore_warnings=["naive_datetimes"]'))
     with pytest.raises(UsageError, match="is 'misspelled'; use a list of naive_datetime, "):
         warned(ASSIGN.replace('"Thing"', '"Thing", ignore_warnings="misspelled"'))
@@ -224,7 +224,7 @@ def test_a_function_that_reads_for_each_entity_is_told_of_batches(warned: Warn) 
     assert "give @bulkup.updater batch=True" in message
 
 
-def test_one_read_for_a_batch_is_no_read_for_each_entity(warned: Warn) -> None:
+def test_one_read_for_a_batch_is_not_a_read_for_each_entity(warned: Warn) -> None:
     assert not warned("""
         class Fix(bulkup.Updater):
             def get_query(self):
@@ -304,7 +304,7 @@ def test_what_worker_processes_keep_is_named(warned: Warn, tmp_path: Path) -> No
     assert len(found) == 5
 
 
-def test_what_is_no_state_is_not_named(warned: Warn) -> None:
+def test_what_is_not_a_state_is_not_named(warned: Warn) -> None:
     assert warned(STATEFUL.replace("{statement}", "; ".join(NOT_KEPT)), processes=2) == []
 
 

@@ -62,7 +62,7 @@ def fill(server: Server, small: int, large: int) -> datastore.Client:
     return client
 
 
-def test_small_entities_say_nothing_about_large_ones_behind_them(
+def test_small_entities_say_nothing_about_large_ones_after_them(
     server: Server, run: Run, answers: list[int]
 ) -> None:
     client = fill(server, small=60, large=40)

@@ -300,7 +300,7 @@ def test_a_copy_made_after_a_put_is_written_when_put(copied: Any, ranged: bool) 
     assert put_of(handled(handle, ranged=ranged))["n"] == 2
 
 
-def test_a_restored_value_is_no_change_even_if_the_entity_was_copied(ranged: bool) -> None:
+def test_a_restored_value_is_not_a_change_even_if_the_entity_was_copied(ranged: bool) -> None:
     def handle(self: Any, entity: Entity) -> None:
         self.saved = copy.copy(entity)
         entity["n"] = 2

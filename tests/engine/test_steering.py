@@ -300,7 +300,7 @@ def test_an_option_of_a_resume_replaces_what_was_tuned(
     assert vitals[-1].limit_per_s == 5000
 
 
-def test_who_is_cancelled_while_another_waits_for_the_run_stops_both(
+def test_a_cancel_while_another_process_waits_for_the_run_stops_both(
     embedded: Server, run: Run, tmp_path: Path
 ) -> None:
     context = RunContext(Options(), tmp_path, print)

@@ -128,7 +128,7 @@ def test_after_the_fix_resume_writes_every_entity(embedded: Server, run: Run) ->
     assert all(entity["n"] == entity["i"] + 1 for entity in everything(client, "Thing"))
 
 
-def test_the_count_goes_on_through_a_resume(embedded: Server, run: Run) -> None:
+def test_the_count_continues_through_a_resume(embedded: Server, run: Run) -> None:
     fill(embedded, "Thing", 30)
     first = run(embedded, updater(put_every(2)), limit=11)
     assert (first.exit_code, first.counts.unwritten) == (Exit.LIMIT, 6)
@@ -216,7 +216,7 @@ def puts_twice(self: Any, entity: Entity) -> None:
         puts_twice,
     ],
 )
-def test_this_is_no_unwritten_change(embedded: Server, run: Run, handle: Handle) -> None:
+def test_this_is_not_an_unwritten_change(embedded: Server, run: Run, handle: Handle) -> None:
     fill(embedded, "Thing", 3, name="Ada", tags=["a"], home=nested)
     report = run(embedded, updater(handle))
     assert (report.exit_code, report.warnings) == (Exit.DONE, ()), report.reason

@@ -89,7 +89,7 @@ def test_latencies_forget_what_was_long_ago() -> None:
     assert latencies.read() == (None, None)
 
 
-def test_an_odd_latency_is_no_error() -> None:
+def test_an_odd_latency_is_not_an_error() -> None:
     latencies = Latencies(Now())
     for seconds in (0.0, -1.0, 1e-9, 1e9):
         latencies.answered(seconds)

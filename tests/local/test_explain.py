@@ -168,7 +168,7 @@ def test_it_works_in_a_transaction(client: datastore.Client) -> None:
         assert found.explain_metrics.execution_stats.results_returned == 7
 
 
-def test_a_query_that_is_not_valid_is_refused_all_the_same(client: datastore.Client) -> None:
+def test_a_query_that_is_not_valid_is_still_refused(client: datastore.Client) -> None:
     from google.api_core.exceptions import InvalidArgument
 
     query = client.query(kind="Hero", order=["seen", "seen"], explain_options=PLAN)

@@ -70,7 +70,7 @@ def test_words_that_name_no_server_are_not_followed(
         assert served_by(path) is None
 
 
-def test_nobody_is_asked_who_does_not_hold_the_lock(path: Path) -> None:
+def test_a_process_without_the_lock_is_not_asked(path: Path) -> None:
     lock_path(path).write_text(f"{os.getpid()} 8081")
     assert served_by(path) is None
 

@@ -117,7 +117,7 @@ def test_what_a_killed_process_has_left_beside_the_file_is_copied(
 
 
 @pytest.mark.parametrize("content", [b"", b"import bulkup\n", b"SQLite format 3\0" + b"\0" * 100])
-def test_what_is_no_file_of_ours_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_what_is_not_a_file_of_ours_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other").write_bytes(content)
     with pytest.raises(StateError, match="is not a file of bulkup's embedded Datastore"):
         snapshot(tmp_path / "other", tmp_path / "copy")

@@ -30,7 +30,7 @@ def test_every_pending_migration_is_previewed_in_one_line_each(
     assert project.bulkup("migrate", "-n").out == "Nothing is pending.\n"
 
 
-def test_a_preview_goes_on_after_a_migration_that_would_fail(
+def test_a_preview_continues_after_a_migration_that_would_fail(
     project: Shell, items: datastore.Client
 ) -> None:
     project.write("updaters/0002_b.py", "raise ValueError('no')")

@@ -349,7 +349,7 @@ def test_an_export_is_rehearsed_as_the_run_on_what_it_loads(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("where", ["nothing", "empty"])
-def test_what_is_no_export_is_one_sentence(tmp_path: Path, where: str) -> None:
+def test_what_is_not_an_export_is_one_sentence(tmp_path: Path, where: str) -> None:
     (tmp_path / "empty").mkdir()
     source = str(tmp_path / where)
     spec = write(tmp_path, "bump.py", BUMP)

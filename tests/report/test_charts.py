@@ -131,7 +131,7 @@ def test_values_that_cannot_be_are_drawn_inside() -> None:
     assert_inside(charts_of(samples)[0])
 
 
-def test_charts_beside_each_other_have_the_same_scale() -> None:
+def test_charts_next_to_each_other_have_the_same_scale() -> None:
     slow = timeline(10)
     fast = [replace(one, rate=one.rate * 10) for one in slow]
     assert charts_of(slow, fast)[0].y_labels == charts_of(fast, slow)[0].y_labels

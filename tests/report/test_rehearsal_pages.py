@@ -132,7 +132,7 @@ def test_each_form_answers_the_questions(form: Any) -> None:
         "60 entities changed.",
         "Yes: a second run handles 70 entities and changes nothing.",
         "Yes: killed twice (SIGKILL) and resumed, it ends with the same data and the same counts",
-        "0.11 USD by list prices: 60,000 writes.",
+        "0.11 USD at list prices: 60,000 writes.",
         "At least 2 min 20 s on a real project",
         "check_after",
         "Kill 2: right before a commit was applied; 60 entities were written by then.",

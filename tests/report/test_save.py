@@ -72,7 +72,7 @@ def test_a_failed_save_leaves_no_scraps(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["report.txt"]
 
 
-def test_a_page_that_cannot_be_written_is_a_sentence_beside_the_text(tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_is_a_sentence_next_to_the_text(tmp_path: Path) -> None:
     (tmp_path / "report.html").mkdir()
     saved = save_report(report(), tmp_path)
     assert not saved.ok

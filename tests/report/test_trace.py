@@ -106,7 +106,7 @@ def test_hostile_strings_are_data(tmp_path: Path) -> None:
     assert path.stat().st_size < 10_000
 
 
-def test_a_file_that_is_no_trace_is_not_replaced(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_trace_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "updater.py"
     path.write_text("precious")
     with pytest.raises(UsageError, match=r"is not a trace"):

@@ -167,7 +167,7 @@ def is_refused(path: Path, says: str) -> None:
     assert "\n" not in caught.value.message
 
 
-def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_a_bundle_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     is_refused(path, "cannot read")
     is_refused(tmp_path, "cannot read")

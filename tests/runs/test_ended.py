@@ -186,7 +186,7 @@ def test_a_program_gets_the_report_of_the_run_that_was_killed(
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("at", ["recorded", "noted", "saved"])
 @pytest.mark.parametrize("again", [("run", "bump.py"), ("resume",)])
-def test_a_chain_goes_on_after_the_report_that_a_kill_has_kept_back(
+def test_a_chain_continues_after_the_report_that_a_kill_has_kept_back(
     tmp_path: Path, embedded: Server, items: datastore.Client, at: str, again: tuple[str, ...]
 ) -> None:
     shell = make(tmp_path, embedded, then='then = "second.py"')
@@ -296,7 +296,7 @@ def says_so(result: Result) -> None:
 
 @pytest.mark.parametrize("again", [("run", "bump.py"), ("resume",)])
 @pytest.mark.parametrize("options", [(), ("--no-record",)])
-def test_who_waits_in_the_same_state_directory_ends_as_the_run_did(
+def test_a_process_that_waits_in_the_same_state_directory_ends_as_the_run_did(
     shell: Shell, items: datastore.Client, again: tuple[str, ...], options: tuple[str, ...]
 ) -> None:
     process = holding(shell, "run", "bump.py", *options, FAIL="1")
@@ -309,7 +309,7 @@ def test_who_waits_in_the_same_state_directory_ends_as_the_run_did(
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_who_waits_on_another_machine_ends_as_the_run_did(
+def test_a_process_that_waits_on_another_machine_ends_as_the_run_did(
     shell: Shell, items: datastore.Client, embedded: Server, fails: bool
 ) -> None:
     other = make(shell.folder / "other", embedded)
@@ -324,7 +324,7 @@ def test_who_waits_on_another_machine_ends_as_the_run_did(
     assert other.runs() == []  # it has done nothing
 
 
-def test_who_waits_for_a_chain_waits_for_all_of_it(
+def test_a_process_that_waits_for_a_chain_waits_for_all_of_it(
     tmp_path: Path, embedded: Server, items: datastore.Client
 ) -> None:
     first = make(tmp_path / "one", embedded, then='then = "second.py"')
@@ -353,7 +353,7 @@ MIGRATING = """
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_who_waits_for_a_migration_ends_as_it_did(
+def test_a_process_that_waits_for_a_migration_ends_as_it_did(
     shell: Shell, items: datastore.Client, fails: bool
 ) -> None:
     (shell.folder / "updaters").mkdir()

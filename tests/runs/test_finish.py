@@ -272,7 +272,9 @@ def test_a_run_on_a_moving_query_is_resumed_anywhere_once_all_is_done(
     assert values(client) == {i: i % 2 for i in range(1, COUNT + 1)}
 
 
-def test_a_chain_whose_second_finish_raises_goes_on_there(tmp_path: Path, embedded: Server) -> None:
+def test_a_chain_whose_second_finish_raises_continues_there(
+    tmp_path: Path, embedded: Server
+) -> None:
     client = seed(embedded, COUNT)
     shell = project(tmp_path, embedded, GOOD)
     path = shell.folder / "twice.py"
@@ -312,7 +314,7 @@ def test_a_migration_whose_finish_failed_is_not_applied_until_it_succeeds(
     is_done_once(shell, client, finishes=3)
 
 
-def test_a_group_goes_on_in_the_namespace_whose_finish_failed(
+def test_a_group_continues_in_the_namespace_whose_finish_failed(
     tmp_path: Path, embedded: Server
 ) -> None:
     tenants: Tenants = make_tenants(tmp_path, embedded)

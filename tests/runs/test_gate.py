@@ -414,7 +414,7 @@ def test_in_many_namespaces_the_pass_of_all_comes_before_the_first_write(
 
 
 @pytest.mark.parametrize("again", ["same", "resume", "without"])
-def test_a_group_that_was_stopped_goes_on_with_its_gate(tenants: Tenants, again: str) -> None:
+def test_a_group_that_was_stopped_continues_with_its_gate(tenants: Tenants, again: str) -> None:
     """A namespace that had no turn has a pass of its own, whichever command continues."""
     stopped = tenants.shell.bulkup(*GATED, "--limit", "8")
     assert stopped.code == Exit.LIMIT, stopped

@@ -61,7 +61,7 @@ def test_servers_that_list_their_kinds_name_them(tmp_path: Path, server: Server)
         result.fails(1, "did you mean Item?", "Kinds there: Item.")
 
 
-def test_a_kind_that_is_new_is_no_typo(shell: Shell, items: datastore.Client) -> None:
+def test_a_kind_that_is_new_is_not_a_typo(shell: Shell, items: datastore.Client) -> None:
     result = shell.bulkup("run", "new.py", "--json")
     assert result.code == 0
     (warning,) = result.of_type("warning")
@@ -76,13 +76,13 @@ def test_many_kinds_are_listed_in_part(shell: Shell, embedded: Server) -> None:
     assert "K22, K23 and 6 more." in shell.bulkup("run", "new.py").out
 
 
-def test_a_fresh_environment_is_no_typo(shell: Shell, embedded: Server) -> None:
+def test_a_fresh_environment_is_not_a_typo(shell: Shell, embedded: Server) -> None:
     result = shell.bulkup("run", "bump.py")
     assert result.code == 0
     assert "(the default namespace). It holds nothing at all" in result.out.replace("\n", " ")
 
 
-def test_a_filter_that_matches_nothing_is_no_missing_kind(
+def test_a_filter_that_matches_nothing_is_not_a_missing_kind(
     shell: Shell, items: datastore.Client, embedded: Server
 ) -> None:
     seed(embedded, 1, kind="Items")

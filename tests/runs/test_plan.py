@@ -319,7 +319,7 @@ def test_failures_are_grouped_and_a_run_that_would_stop_is_announced(embedded: S
     assert "stops at failure 4" in warning.message
 
 
-def test_an_empty_query_is_no_error(embedded: Server) -> None:
+def test_an_empty_query_is_not_an_error(embedded: Server) -> None:
     plan = plan_on(embedded, mixed(6), sample=10)
     assert plan.handled == 0
     assert [w.hazard for w in plan.warnings] == [Hazard.EMPTY_QUERY]

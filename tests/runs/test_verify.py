@@ -70,7 +70,7 @@ def test_findings_are_grouped_by_the_properties_that_would_change(
     ]
 
 
-def test_other_entities_that_are_already_as_they_would_be_written_are_no_finding(
+def test_other_entities_that_are_already_as_they_would_be_written_are_not_findings(
     server: Server, check: Verify
 ) -> None:
     client = fill(server, "Thing", 6)
@@ -103,7 +103,7 @@ def test_other_entities_that_are_already_as_they_would_be_written_are_no_finding
     }
 
 
-def test_rewriting_what_is_unchanged_is_no_finding(embedded: Server, check: Verify) -> None:
+def test_rewriting_what_is_unchanged_is_not_a_finding(embedded: Server, check: Verify) -> None:
     fill(embedded, "Thing", 3, nan=float("nan"), tags=["a", "b"])
 
     class Again(bulkup.BulkPut):
@@ -192,7 +192,7 @@ def test_an_is_done_whose_answer_would_always_be_true_is_refused(
         check(embedded, updater)
 
 
-def test_an_is_done_that_is_no_method_is_refused(embedded: Server, check: Verify) -> None:
+def test_an_is_done_that_is_not_a_method_is_refused(embedded: Server, check: Verify) -> None:
     fill(embedded, "Thing", 1)
 
     class Flag(bulkup.BulkPut):

@@ -56,7 +56,7 @@ def put_new(client: datastore.Client, *ids: int) -> None:
         client.put(entity)
 
 
-def test_beside_live_writers_there_is_no_false_finding_and_none_of_20_is_missed(
+def test_while_others_write_there_is_no_false_finding_and_none_of_20_is_missed(
     server: Server, check: Verify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suspects, "RECHECK_S", 0.5)
@@ -172,7 +172,7 @@ def test_young_ones_alone_are_clean(embedded: Server, check: Verify) -> None:
     assert report.verification.young_keys == ("Key('Thing', 9)",)
 
 
-def test_what_leaves_the_query_while_it_is_read_again_is_no_finding(
+def test_what_leaves_the_query_while_it_is_read_again_is_not_a_finding(
     server: Server, check: Verify
 ) -> None:
     fill(server, "Thing", 4, old=True)

@@ -197,7 +197,9 @@ def test_a_reader_does_not_disturb_a_writer(tmp_path: Path) -> None:
     [b"", b"hello", b"\xff" * 10_000, b"SQLite format 3\x00" + b"\xff" * 5000],
     ids=["empty", "text", "garbage", "header"],
 )
-def test_what_is_no_checkpoint_is_damaged_and_stays_as_it_is(tmp_path: Path, data: bytes) -> None:
+def test_what_is_not_a_checkpoint_is_damaged_and_stays_as_it_is(
+    tmp_path: Path, data: bytes
+) -> None:
     folder = make_run_folder(tmp_path, "run")
     path = folder / "checkpoint.sqlite"
     path.write_bytes(data)
@@ -222,7 +224,7 @@ def test_a_newer_format_is_named_and_left_alone(tmp_path: Path) -> None:
         Checkpoint.open(made.folder)
 
 
-def test_one_that_was_being_made_when_its_process_was_killed_is_made_anew(tmp_path: Path) -> None:
+def test_one_whose_process_was_killed_while_making_it_is_made_again(tmp_path: Path) -> None:
     folder = make_run_folder(tmp_path, RECORD.run_id)
     (folder / ".checkpoint.sqlite.new").write_bytes(b"half")
     assert run_folders(tmp_path) == []  # there is no run yet
@@ -235,7 +237,7 @@ def test_one_that_was_being_made_when_its_process_was_killed_is_made_anew(tmp_pa
 # --- folders and the lock ---
 
 
-def test_a_lock_is_held_by_one_process_and_let_go_by_its_death(tmp_path: Path) -> None:
+def test_a_lock_is_held_by_one_process_and_released_by_its_death(tmp_path: Path) -> None:
     folder = make_run_folder(tmp_path, "run")
     source = (
         "import sys; from pathlib import Path; from bulkup.state.files import RunLock\n"
@@ -262,7 +264,7 @@ def test_a_lock_is_held_by_one_process_and_let_go_by_its_death(tmp_path: Path) -
         assert not lock.is_held()
 
 
-def test_folders_that_are_no_runs_are_passed_over(tmp_path: Path) -> None:
+def test_folders_that_are_not_runs_are_skipped(tmp_path: Path) -> None:
     made = new(tmp_path)
     made.close()
     (tmp_path / "notes").mkdir()

@@ -89,7 +89,7 @@ def test_a_note_holds_no_secret_and_can_be_stored() -> None:
         zlib.compress(json.dumps({"failures": [], "log": [None]}).encode()),
     ],
 )
-def test_what_is_no_note_is_refused(data: bytes) -> None:
+def test_what_is_not_a_note_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not a note"):
         unpack(data)
 

@@ -116,7 +116,7 @@ def test_the_records_are_read_as_they_were_written() -> None:
          "rate": "nan", "workers": "", "at": 0, "finished": 0, "total": 0},
     ],
 )  # fmt: skip
-def test_what_is_no_plan_is_refused(raw: object) -> None:
+def test_what_is_not_a_plan_is_refused(raw: object) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         plan_of_ranges_from_json(raw)
     with pytest.raises((KeyError, TypeError, ValueError)):

@@ -46,7 +46,7 @@ def test_each_line_is_there_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [2, 20, 60])
-def test_a_torn_last_line_is_left_out_and_the_next_runner_continues_behind_it(
+def test_a_torn_last_line_is_left_out_and_the_next_runner_continues_after_it(
     tmp_path: Path, cut: int
 ) -> None:
     log = RunLog(tmp_path, 1)

@@ -93,7 +93,7 @@ def test_a_runner_sees_what_is_asked_in_its_record_before_it_renews(ledger: Ledg
     assert there.lease.holder == lease.record.lease.holder
 
 
-def test_who_has_lost_the_run_finds_out_when_it_looks(ledger: Ledger) -> None:
+def test_a_process_that_lost_the_run_finds_out_when_it_looks(ledger: Ledger) -> None:
     hands, clock = Hands(), Clock()
     lease = begun(ledger, hands, clock)
     there = ledger.read("run-1")

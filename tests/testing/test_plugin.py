@@ -141,7 +141,7 @@ def test_an_explanation_names_what_is_missing_and_what_is_not_expected(swapped: 
     ]
 
 
-def test_entities_that_differ_in_what_is_no_property_are_told_apart() -> None:
+def test_entities_that_differ_in_what_is_not_a_property_are_told_apart() -> None:
     from bulkup.testing.expected import explain
 
     written = run_updater(full_name, PEOPLE[:1]).written

@@ -159,7 +159,7 @@ def test_a_run_that_cannot_start_raises_what_the_command_would_say() -> None:
         (Entity(datastore.Key("P", 1, project="other")), None, ""),
     ],
 )
-def test_what_is_no_entity_is_refused(
+def test_what_is_not_an_entity_is_refused(
     entity: Any, error: type[Exception] | None, message: str
 ) -> None:
     if error is None:  # where all keys are of that project, it is that of the run

@@ -120,7 +120,7 @@ def test_every_answer_has_the_headers_that_keep_a_page_apart(site: Site, entered
 @pytest.mark.parametrize(
     "run_id", ["..", "%2e%2e", "..%2f..%2fetc%2fpasswd", "%00", "x" * 3000, "~", "a%2Fb", "*"]
 )
-def test_what_is_no_run_id_reaches_no_file(site: Site, run_id: str) -> None:
+def test_what_is_not_a_run_id_reaches_no_file(site: Site, run_id: str) -> None:
     site.enter()
     (site.state_dir.parent / "checkpoint.sqlite").write_text("secret")
     for page in ("runs", "events/runs", "static"):

@@ -165,8 +165,8 @@ def needed_index(query: Pb) -> Sequence[tuple[str, bool]]:
     """The properties, and whether each is descending, of the composite index that a query needs;
     empty: the built-in ones are enough.
 
-    They answer equality conditions on any properties, beside an ancestor and conditions on the
-    key, and order or range on one property without anything beside it.
+    They answer equality conditions on any properties, together with an ancestor and conditions on
+    the key, and an order or range on one property with nothing else.
     """
     equal: list[str] = []
     ranged: list[str] = []

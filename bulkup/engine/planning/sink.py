@@ -94,7 +94,7 @@ class PlanSink:
                 self.flush()
 
     def vanished(self, entities: int) -> None:
-        """So many were deleted since they were drawn."""
+        """Count entities that were deleted since they were drawn."""
         for _ in range(entities):
             self._tally("vanished", 1)
         self.counts = self.counts + Counts(handled=entities, vanished=entities)
@@ -167,7 +167,7 @@ class PlanSink:
         if self._on_change is not None:
             self._on_change(event())
 
-    # --- what came out ---
+    # --- the result ---
 
     def predicted(self, total: int) -> Predicted:
         """For `total` entities that match."""

@@ -1,4 +1,4 @@
-"""What exports say about a value beside its type.
+"""What exports say about a value in addition to its type.
 
 App Engine's first API had few types of values and many meanings. Datastore's API has a type for
 some of them, and keeps others as `Value.meaning`.

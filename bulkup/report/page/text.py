@@ -1,4 +1,4 @@
-"""A run's page as lines: what `bulkup report` prints beside the summary."""
+"""A run's page as lines: what `bulkup report` prints in addition to the summary."""
 
 from __future__ import annotations
 

@@ -101,8 +101,8 @@ def work_on_ranges(
 
 
 def waiting(prepared: PreparedRun, seconds: float) -> PreparedRun:
-    """The same run, which waits at least so many seconds for its folder: another process of this
-    machine may hold it for a moment, or while it ends the run."""
+    """The same run, which waits at least `seconds` for its folder: another process on this machine
+    may hold it for a moment, or while it ends the run."""
     context = prepared.context
     return replace(prepared, context=replace(context, wait_s=max(context.wait_s, seconds)))
 

@@ -550,14 +550,14 @@ def test_rising_latency_slows_down_and_it_recovers_when_that_passes() -> None:
     assert run.limiter.rate == 500
 
 
-def test_latency_that_rises_within_bounds_is_no_trouble() -> None:
+def test_latency_that_rises_within_bounds_is_not_trouble() -> None:
     run = Run()
     run.work(60, latency=0.1)
     run.work(250, latency=1.9)
     assert run.limiter.rate == 750
 
 
-def test_short_spells_of_latency_are_no_trouble() -> None:
+def test_short_spells_of_latency_are_not_trouble() -> None:
     run = Run()
     for _ in range(12):
         run.work(20, latency=0.3)
@@ -566,7 +566,7 @@ def test_short_spells_of_latency_are_no_trouble() -> None:
 
 
 @pytest.mark.parametrize("latency", [1.5, 8.0])
-def test_latency_that_was_always_so_is_no_trouble(latency: float) -> None:
+def test_latency_that_was_always_so_is_not_trouble(latency: float) -> None:
     run = Run()
     run.work(310, latency=latency)
     assert run.limiter.rate == 750

@@ -76,7 +76,7 @@ def test_there_is_no_limit_on_an_emulator(server: Server, run: Run) -> None:
     assert {p.rate_limit for p in seen.progress} == {None}
 
 
-def test_the_ramp_is_kept_in_the_run_record_and_gone_on_with(
+def test_the_ramp_is_kept_in_the_run_record_and_continued(
     embedded: Server, run: Run, as_if_real: None, tmp_path: Path
 ) -> None:
     client = fill(embedded, "Thing", 700, n=0)

@@ -115,7 +115,7 @@ def refusal(place: Path) -> str:
     return caught.value.message
 
 
-def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_an_export_is_refused(tmp_path: Path) -> None:
     assert "no such file or folder" in refusal(tmp_path / "nowhere")
     assert "is not an export" in refusal(tmp_path)
     folder = write(tmp_path / "export", few())
@@ -232,7 +232,7 @@ def test_entities_are_yielded_up_to_the_damage(tmp_path: Path) -> None:
     assert caught.value.offset == last.offset
 
 
-def test_a_record_that_is_no_entity_is_damage(tmp_path: Path) -> None:
+def test_a_record_that_is_not_an_entity_is_damage(tmp_path: Path) -> None:
     folder = write(tmp_path / "export", few(1))
     path = folder / open_export(folder).files[0].name
     with path.open("wb") as stream:
@@ -350,7 +350,7 @@ def test_files_are_padded_by_the_service(tmp_path: Path) -> None:
     assert len(read(folder)) == 3
 
 
-def test_a_file_that_cannot_be_read_now_is_no_damage(
+def test_a_file_that_cannot_be_read_now_is_not_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export = open_export(write(tmp_path / "export", few()))

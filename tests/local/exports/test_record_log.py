@@ -223,7 +223,7 @@ def test_a_record_without_an_end_does_not_fill_the_memory(
     assert error.offset == 0
 
 
-def test_a_stream_that_breaks_is_no_damage_and_its_file_is_named() -> None:
+def test_a_stream_that_breaks_is_not_damage_and_its_file_is_named() -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise ConnectionResetError(104, "Connection reset by peer")

@@ -188,7 +188,7 @@ def test_the_own_project_and_database_are_mapped_in_every_key() -> None:
 
 
 @pytest.mark.parametrize("app", ["p", "s~p", "e~p", "dev~p"])
-def test_the_region_of_an_app_id_is_no_part_of_the_project(app: str) -> None:
+def test_the_region_of_an_app_id_is_not_part_of_the_project(app: str) -> None:
     record = exported({"name": "key", "reference": {"app": "s~p"}}, app=app)
     entity = Decoder().entity(record)
     assert entity.key.partition_id.project_id == "p"
@@ -247,7 +247,7 @@ def nested(depth: int) -> Any:
         (exported({"string": b"garbage", "meaning": 19}), "not an entity"),
     ],
 )
-def test_a_record_that_is_no_entity_is_refused(record: bytes, reason: str) -> None:
+def test_a_record_that_is_not_an_entity_is_refused(record: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Decoder().entity(record)
 
@@ -264,7 +264,7 @@ def test_a_record_that_is_no_entity_is_refused(record: bytes, reason: str) -> No
         encode(HERE.entity(("K", "NAME"), {})),
     ],
 )
-def test_a_name_that_is_no_utf8_is_refused(record: bytes) -> None:
+def test_a_name_that_is_not_utf8_is_refused(record: bytes) -> None:
     with pytest.raises(ValueError, match="a name that is not UTF-8"):
         Decoder().entity(record.replace(b"NAME", b"\xff\xfe\xfd\xfc"))
 

@@ -160,7 +160,7 @@ FIRST_OF_THE_SAMPLE = [12, 13, 16, 22, 39]
 
 
 @pytest.mark.parametrize("text", ["0%", "101%", "1", "%", "-1%", "1e1%", "٣%"])
-def test_what_is_no_percentage_is_no_sample(text: str) -> None:
+def test_what_is_not_a_percentage_is_not_a_sample(text: str) -> None:
     with pytest.raises(UsageError, match="is not a sample; write a percentage up to 100%"):
         parse_sample(text)
 

@@ -74,7 +74,7 @@ def test_commits_in_the_log_of_the_old_file_do_not_come_into_the_new_one(path: P
     assert len(stored(path)) == 5
 
 
-def test_an_empty_file_is_no_data(path: Path) -> None:
+def test_an_empty_file_is_not_data(path: Path) -> None:
     LocalFile(path, PLACE).close()
     assert load_export(path, made(people(2))).entities == 2
     path.unlink()
