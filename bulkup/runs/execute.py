@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 from bulkup.core.errors import BulkupError
 from bulkup.core.events import Listener, Report, Warned
@@ -76,10 +76,11 @@ def execute(
     timeline = Timeline(checkpoint.folder, held.lease.generation)
     with closing(log), closing(timeline):
         listener = both(both(log, timeline), context.listener)
-        report = _executed(
-            prepared, run_info, taken, listener, workers=workers, sampling=sampling,
-            lossy=(log, timeline),
-        )  # fmt: skip
+        with _prepared_execution(
+            prepared, run_info, taken, listener, workers=workers, sampling=sampling
+        ) as execution:
+            log.on_loss = timeline.on_loss = execution.warn
+            report = execution.execute()
     if report.success:
         _spend_approval(prepared, held)
         if not context.reports_itself:
@@ -129,10 +130,12 @@ def execute_dry_run(prepared: PreparedRun, run_info: RunInfo) -> Report:
     if prepared.context.options.processes > 1:
         message = "a dry run ignores --processes and handles all entities in this process"
         prepared.warnings.append(Warned(message))
-    return _executed(prepared, run_info, None, prepared.context.listener)
+    with _prepared_execution(prepared, run_info, None, prepared.context.listener) as execution:
+        return execution.execute()
 
 
-def _executed(
+@contextmanager
+def _prepared_execution(
     prepared: PreparedRun,
     run_info: RunInfo,
     taken: TakenRun | None,
@@ -140,9 +143,8 @@ def _executed(
     *,
     workers: WorkerPool | None = None,
     sampling: Sampling | KeySampling | None = None,
-    lossy: Sequence[RunLog | Timeline] = (),
-) -> Report:
-    """`lossy`: what warns when its file cannot be written."""
+) -> Iterator[Execution]:
+    """What executes a run, or (`taken` None) a dry run; traced if that was asked for."""
     context = prepared.context
     observer = context.observer
     running: AbstractContextManager[None] = nullcontext()
@@ -168,9 +170,7 @@ def _executed(
         )
         for warning in (*prepared.warnings, *foretell_successor(prepared)):
             execution.warn(warning.message, warning.kind)
-        for file in lossy:
-            file.on_loss = execution.warn
-        return execution.execute()
+        yield execution
 
 
 def _telemetry(prepared: PreparedRun, run_info: RunInfo) -> Telemetry | None:

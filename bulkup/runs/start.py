@@ -249,7 +249,9 @@ class _Beginning:
                     with open_checkpoint(record.run_info, prepared) as checkpoint:
                         done = self._acquire_first(record, unfinished, checkpoint)
                         if isinstance(done, RunRecord):
-                            done = self._cut_or_execute(done, checkpoint, sampling)
+                            done = self._cut_if_asked(done, checkpoint)
+                            if done.ranges is None:
+                                done = execute(prepared, checkpoint, done, sampling)
                 except (HeldError, CutMeanwhile) as error:
                     unfinished = self._cut_by_another(record, error)
                     continue
@@ -274,16 +276,12 @@ class _Beginning:
             context.clock.sleep(STEP_S)
             context.stop.raise_if_asked()
 
-    def _cut_or_execute(
-        self, held: RunRecord, checkpoint: Checkpoint, sampling: Sampling | KeySampling | None
-    ) -> Report | RunRecord:
-        """The report of a run that was executed, or the record of one that is cut into ranges."""
-        prepared, wanted = self.prepared, self.cutting.ranges
-        if wanted != 0 and held.layout.shards:
-            held = cut(prepared, checkpoint, held, wanted)
-            if held.ranges is not None:
-                return held
-        return execute(prepared, checkpoint, held, sampling)
+    def _cut_if_asked(self, held: RunRecord, checkpoint: Checkpoint) -> RunRecord:
+        """The record of the run, cut into ranges if that was asked for and its query allows it."""
+        wanted = self.cutting.ranges
+        if wanted == 0 or not held.layout.shards:
+            return held
+        return cut(self.prepared, checkpoint, held, wanted)
 
     def _acquire_first(
         self, record: RunRecord, unfinished: RunRecord | None, checkpoint: Checkpoint
