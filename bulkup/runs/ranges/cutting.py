@@ -50,8 +50,8 @@ def check_can_be_cut(prepared: PreparedRun) -> None:
     if local := prepared.target.info.local:
         raise UsageError(
             "a file (--local) can be open in one process only, so no other could join; serve it "
-            f"with `bulkup local serve {shlex.quote(local)}` and run this without --local, or leave "
-            "out --ranges"
+            f"with `bulkup local serve {shlex.quote(local)}` and run this without --local, or "
+            "leave out --ranges"
         )
     if context.options.processes > 1:
         raise UsageError(
