@@ -97,8 +97,8 @@ def _warn_of_dropped(prepared: PreparedRun, checkpoint: Checkpoint) -> None:
     run_id = checkpoint.run_info.run_id
     prepared.warnings.append(
         Warned(
-            f"this command has no {names}, which the run had until now, so it continues without; "
-            f"to keep {'it' if len(dropped) == 1 else 'them'}, stop it and use `bulkup resume "
+            f"this command has no {names}, which the run had until now, so it works without; to "
+            f"keep {'it' if len(dropped) == 1 else 'them'}, stop it and use `bulkup resume "
             f"{run_id}`"
         )
     )
