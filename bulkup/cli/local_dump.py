@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +22,7 @@ from bulkup.cli.local_file import (
     say,
 )
 from bulkup.cli.values import Name, WholeNumber
-from bulkup.core.errors import Exit, StateError
+from bulkup.core.errors import Exit, StateError, UsageError
 
 if TYPE_CHECKING:
     from bulkup.local.access import ReadableFile
@@ -71,6 +71,14 @@ class DumpArgs:
         ),
     ]
     partition: PartitionArgs
+    json: Annotated[
+        bool,
+        click.Option(
+            ["--json"],
+            is_flag=True,
+            help="Print what was dumped with --export as JSON, one object per line.",
+        ),
+    ]
 
 
 @verb(
@@ -97,6 +105,11 @@ def dump(args: DumpArgs) -> None:
     """
     if args.export is not None:
         _dump_export(args, args.export)
+    elif args.json:
+        raise UsageError(
+            "--json is for --export; leave it out: without --export, the entities are printed, as "
+            "JSON"
+        )
     else:
         _dump_lines(args)
 
@@ -104,15 +117,17 @@ def dump(args: DumpArgs) -> None:
 def _dump_export(args: DumpArgs, folder: Path) -> None:
     from bulkup.cli.local_load_export import no_entity
     from bulkup.local.dumping import dump_export
+    from bulkup.report.json_lines import stdout_lines
     from bulkup.state.kinds import OWN_KINDS
 
+    lines = stdout_lines() if args.json else None
     # Their namespace is that of a file to read, which here is given with each question.
     place = replace(args.partition, namespace=args.partition.namespace[:1])
     with open_to_read(args.file, place, if_interrupted=f"nothing is left of {folder}") as source:
         total = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not args.json:
             total = source.count_all(args.kind, args.partition.namespace)
-        with progress_bar("Dumping", total) as advance:
+        with progress_bar("Dumping", total, shown=not args.json) as advance:
             dumped = dump_export(
                 source,
                 folder,
@@ -121,6 +136,9 @@ def _dump_export(args: DumpArgs, folder: Path) -> None:
                 leave_out=OWN_KINDS,
                 watch=lambda written: advance(written, written),
             )
+    if lines is not None:
+        lines.write("dumped", {"file": args.file, "folder": str(folder), **asdict(dumped)})
+        return
     say(f"{entities(dumped.entities)} dumped into {folder}.")
     for kind in dumped.empty_kinds:
         say(no_entity(kind, "dumped"))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from bulkup.cli.values import Name
-from bulkup.core.errors import Exit, UsageError
+from bulkup.core.errors import Exit, StopAskedError, UsageError
 
 if TYPE_CHECKING:
     from bulkup.local.access import LocalFile, ReadableFile
@@ -98,7 +98,13 @@ def interruptible(if_interrupted: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"Interrupted; {if_interrupted}.")
+        stopped = StopAskedError(f"Interrupted; {if_interrupted}.", Exit.SIGINT)
+        say(stopped.message)
+        from bulkup.report.json_lines import stdout_lines
+        from bulkup.report.stdout import kept_stdout
+
+        if kept_stdout() is not None:  # by --json
+            stdout_lines().error(stopped)
         raise click.exceptions.Exit(Exit.SIGINT) from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,7 @@ from bulkup.cli.local_file import (
     progress_bar,
     say,
 )
+from bulkup.cli.options import Json
 from bulkup.cli.values import Name, Sample
 from bulkup.core.errors import UsageError
 
@@ -80,6 +81,7 @@ class LoadArgs:
         ),
     ]
     partition: PartitionArgs
+    json: Json
 
 
 @verb(
@@ -123,22 +125,25 @@ def _load_export(args: LoadArgs, source: str) -> None:
 
     selection = Selection(args.kind, args.partition.namespace, args.sample)
     place = Database(args.partition.project, args.partition.database)
-    load_from_export(args.file, source, selection, Destination(place, args.replace))
+    destination = Destination(place, args.replace)
+    load_from_export(args.file, source, selection, destination, json=args.json)
 
 
 def _load_lines(args: LoadArgs, data: str) -> None:
     from bulkup.local.transfer import STDIN, LoadError, Source, load_all
+    from bulkup.report.json_lines import stdout_lines
 
     for option, given in (("--sample", args.sample is not None), ("--replace", args.replace)):
         if given:
             raise UsageError(f"{option} is for exports only; leave it out, or use --from-export")
+    lines = stdout_lines() if args.json else None
     path = None if data == "-" else Path(data)
     size = path.stat().st_size if path and path.is_file() else None
     kind = only_one(args.kind, "--kind")
     with (
         click.open_file(data, "rb") as stream,
         open_local_file(args.file, args.partition, if_interrupted="nothing was loaded") as target,
-        progress_bar("Loading", size) as advance,
+        progress_bar("Loading", size, shown=not args.json) as advance,
     ):
         source = Source(stream, data if path else STDIN, kind, args.id_field)
         try:
@@ -149,6 +154,9 @@ def _load_lines(args: LoadArgs, data: str) -> None:
             raise LoadError(
                 f"{error.message} Load again and name the kind: {_with_a_kind(args, data)}"
             ) from error
+    if lines is not None:
+        lines.write("loaded", {"file": args.file, "source": data, **asdict(loaded), "export": None})
+        return
     say(f"{entities(loaded.entities)} loaded into {args.file}.")
     if new := loaded.with_new_ids:
         say(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bulkup.cli.local_file import entities, interruptible, progress_bar, say
 from bulkup.core.visible import visible
@@ -18,22 +18,40 @@ _MAX_LINES = 20
 
 
 def load_from_export(
-    file: str, source: str, selection: Selection, destination: Destination
+    file: str, source: str, selection: Selection, destination: Destination, *, json: bool
 ) -> None:
     """Load an export with a progress bar, and print what was loaded and what was not."""
     from bulkup.local.importing.load import load_export, open_source
+    from bulkup.report.json_lines import stdout_lines
 
+    lines = stdout_lines() if json else None
     with interruptible("nothing was loaded"):
         export = open_source(source)
         total = sum(one.size for one in export.files if selection.may_hold(one.part))
-        with progress_bar("Loading", total) as advance:
+        with progress_bar("Loading", total, shown=not json) as advance:
             report = load_export(file, export, selection, destination, advance)
+    kinds = {one.kind for one in report.kinds}
+    empty = [kind for kind in dict.fromkeys(selection.kinds) if kind not in kinds]
+    if lines is not None:
+        lines.write("loaded", _fields(report, file, source, empty))
+        return
     for line in report_lines(report, file):
         say(line)
-    kinds = {one.kind for one in report.kinds}
-    for kind in dict.fromkeys(selection.kinds):
-        if kind not in kinds:
-            say(no_entity(kind, "loaded"))
+    for kind in empty:
+        say(no_entity(kind, "loaded"))
+
+
+def _fields(report: LoadReport, file: str, source: str, empty: Sequence[str]) -> dict[str, Any]:
+    whole = report.to_json()
+    entities = whole.pop("entities")
+    whole["kinds"] = [kind._asdict() for kind in report.kinds]
+    return {
+        "file": file,
+        "source": source,
+        "entities": entities,
+        "with_new_ids": 0,
+        "export": {**whole, "empty_kinds": list(empty)},
+    }
 
 
 def no_entity(kind: str, what: str) -> str:

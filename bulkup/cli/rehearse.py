@@ -94,6 +94,15 @@ class RehearseArgs:
     selection: SelectionArgs
     param: Params
     target: TargetArgs
+    all_namespaces: Annotated[
+        bool,
+        click.Option(
+            ["--all-namespaces"],
+            is_flag=True,
+            hidden=True,
+            help="Refused: rehearse each namespace with --namespace.",
+        ),
+    ]
     engine: CopyEngineArgs
     allow_empty: AllowEmpty
     output: OutputArgs
@@ -125,8 +134,9 @@ def command(args: RehearseArgs) -> int:
     The handler is called as in a run, in several passes. Any side effects outside Datastore
     (sending mail, say) happen here too.
 
-    Exits as `bulkup run` does, and with 4 if a crash changes the outcome, or if the updater says
-    idempotent = True and a second run changes something.
+    Exits as `bulkup run` does, and with 4 if a crash changes the outcome, if the updater says
+    idempotent = True and a second run changes something, or, without --allow-empty, if no entity
+    was there to handle.
     """
     from bulkup.core.output_file import check_replaceable
     from bulkup.rehearsal.rehearse import rehearse
@@ -161,6 +171,11 @@ def _request(args: RehearseArgs) -> Request:
     from bulkup.rehearsal.from_export import fill_from_export
     from bulkup.rehearsal.rehearse import OPTIONS, Request
 
+    if args.all_namespaces:
+        raise click.UsageError(
+            "a rehearsal is of one run, in one namespace; leave out --all-namespaces, and rehearse "
+            "each with --namespace NAME"
+        )
     target = args.target.options()
     source = args.from_export or target.local
     if source is None:

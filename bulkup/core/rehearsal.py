@@ -195,6 +195,8 @@ class RehearsedWork:
     """Why it could not run; empty: it did."""
     error_code: Exit = Exit.DONE
     """What `bulkup run` exits with for that."""
+    may_be_empty: bool = False
+    """It is expected that there may be nothing to handle (`--allow-empty`)."""
 
     @property
     def counts(self) -> Counts:
@@ -212,6 +214,14 @@ class RehearsedWork:
         )
 
     @property
+    def found_nothing(self) -> bool:
+        """No entity was there to handle, so the rehearsal shows nothing. A run that does nothing on
+        purpose (`once`) has a reason."""
+        has_reason = any(run.reason for run in self.runs)
+        idle = not (self.counts.handled or self.effect.differs or has_reason)
+        return self.finished and idle
+
+    @property
     def is_idempotent(self) -> bool | None:
         """None: not known."""
         return None if self.second is None else self.second.is_idempotent(self.runs)
@@ -224,13 +234,14 @@ class RehearsedWork:
 
     @property
     def exit_code(self) -> Exit:
-        """As `bulkup run`; PENDING where a pass shows that the work is not safe."""
+        """As `bulkup run`; PENDING where a pass shows that the work is not safe, or where nothing
+        was there to show anything."""
         if self.error:
             return self.error_code
         unfinished = [run.exit_code for run in self.runs if run.state is not RunState.FINISHED]
         if unfinished:
             return unfinished[0] or Exit.FAILED
-        if self.breaks_promise:
+        if self.breaks_promise or (self.found_nothing and not self.may_be_empty):
             return Exit.PENDING
         return max((run.exit_code for run in self.runs), default=Exit.DONE)
 

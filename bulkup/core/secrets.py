@@ -11,10 +11,30 @@ _NAMES = (
     r"passw(?:or)?d|secret(?:_?key)?|authorization"
 )
 
+_BASE64 = "A-Za-z0-9+/="
+_LINE_END = r"(?:[\r\n]++|(?:\\++[rn])++)[ \t]*+"
+"""Of a key in PEM form, also escaped, as in JSON."""
+
 _PATTERNS = (
-    # A key in PEM form, also with its line ends escaped, as in JSON, and also one that is cut off.
+    # A key in PEM form, also one that is cut off at its end.
     (
         re.compile(r"-----BEGIN [^-]{1,40}-----.*?(?:-----END [^-]{1,40}-----|\Z)", re.DOTALL),
+        REMOVED,
+    ),
+    # One that is cut off at its beginning, as in the last lines of a log. The largest has about a
+    # hundred lines.
+    (
+        re.compile(
+            rf"(?<![{_BASE64}\r\n\\])[{_BASE64}]*+(?:{_LINE_END}[{_BASE64}]*+){{1,110}}+"
+            r"-----END\b[^-]{0,40}(?:-----|-{0,4}\Z)"
+        ),
+        REMOVED,
+    ),
+    # One that is cut off within its first line, and at its end.
+    (
+        re.compile(
+            rf"(?<=KEY-----){_LINE_END}[{_BASE64}]{{24,}}+(?:{_LINE_END}[{_BASE64}]++){{0,110}}+"
+        ),
         REMOVED,
     ),
     # "client_secret": "...", also inside a string of a string.
@@ -32,19 +52,32 @@ _PATTERNS = (
         re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{0,200}:)[^\s/@\"']+@", re.I),
         rf"\1{REMOVED}@",
     ),
+    # The same, cut off within the password; but not https://host:8080
+    (
+        re.compile(
+            r"(\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'\[]{0,200}:)(?!\d{1,5}[^\w@]*$)[^\s/@\"']+$",
+            re.I | re.M,
+        ),
+        rf"\1{REMOVED}",
+    ),
     (re.compile(r"\b((?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{12,}", re.IGNORECASE), rf"\1{REMOVED}"),
     # Google's access tokens and API keys, and JSON web tokens.
     (
-        re.compile(r"\bya29\.[A-Za-z0-9._-]+|\bAIza[A-Za-z0-9_-]{30,}|\bGOCSPX-[A-Za-z0-9_-]+"),
+        re.compile(
+            r"\bya29\.[A-Za-z0-9._-]+|\bAIza(?:[A-Za-z0-9_-]{30,}|[A-Za-z0-9_-]++(?=[.…]*$))"
+            r"|\bGOCSPX-[A-Za-z0-9_-]+",
+            re.M,
+        ),
         REMOVED,
     ),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"), REMOVED),
+    # Also one whose first or last part is cut off.
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]{8,}){1,2}\.?"), REMOVED),
 )
 
 
 _HINTS = (
-    "key", "secret", "token", "passw", "authorization", "-----begin", "://", "bearer", "basic",
-    "ya29.", "aiza", "gocspx-", "eyj",
+    "key", "secret", "token", "passw", "authorization", "-----begin", "-----end", "://", "bearer",
+    "basic", "ya29.", "aiza", "gocspx-", "eyj",
 )  # fmt: skip
 """Casefolded. Every pattern needs one of these, and looking for them is a hundred times faster,
 which matters for a log line of every entity."""
@@ -53,8 +86,8 @@ which matters for a log line of every entity."""
 def without_secrets(text: str) -> str:
     """The text, with private keys, tokens, passwords and the values of fields named so removed.
 
-    It recognises what Google's libraries, HTTP clients and URLs show; a secret without any form
-    (a bare password in a sentence) cannot be recognised.
+    It recognises what Google's libraries, HTTP clients and URLs show, also where the text begins or
+    ends within it; a secret without any form (a bare password in a sentence) cannot be recognised.
     """
     folded = text.casefold()
     if not any(hint in folded for hint in _HINTS):

@@ -4,6 +4,8 @@ real data.
 rehearse.py    what is done in which order, and the result
 from_export.py the copy of an export
 workplace.py   the private folder of the copies, which is removed in the end
+loading.py     whether the updater can be loaded, before there is a copy
+room.py        what is said when the disk of the copies is full
 process.py     a pass in a process of its own, as its parent sees it
 child.py       the same, inside that process
 work.py        what the two tell each other

@@ -122,7 +122,9 @@ class _Pass:
             with self._open() as target:
                 self._target = target
                 job = self._job.work
-                if isinstance(job, UpdaterJob):
+                if isinstance(job, UpdaterJob) and job.only_load:
+                    self._load(job, target)
+                elif isinstance(job, UpdaterJob):
                     self._run(job, target)
                 elif job.up_to is None:
                     self._connection.send(self._pending(job, target))
@@ -145,6 +147,10 @@ class _Pass:
             options.project, options.database, options.namespace,
             local=options.local or "", address=self._job.address,
         )  # fmt: skip
+
+    def _load(self, job: UpdaterJob, target: Target) -> None:
+        with contained(self._context.containment(target)):
+            load_updater(job.spec, job.params, job.selection).create()
 
     def _run(self, job: UpdaterJob, target: Target) -> None:
         with (

@@ -23,6 +23,7 @@ _BOOT = (
 )
 """Not `-m`, which would look for modules in the current directory first."""
 _CHECK_EVERY_S = 0.1
+_DEATH_WITHIN_S = 10.0
 _TAIL_BYTES = 4000
 
 
@@ -84,11 +85,26 @@ class PassProcess:
             try:
                 message = self._connection.recv()
             except (EOFError, ConnectionResetError):
+                self._wait_for_death(check)
                 self._check_killed()
                 return None
             if isinstance(message, (Ended, Pending)):
                 return message
             on_message(message)
+
+    def _wait_for_death(self, check: Callable[[], None]) -> None:
+        """Of a process that has closed the connection: it is dying, or is something else now."""
+        for _ in range(round(_DEATH_WITHIN_S / _CHECK_EVERY_S)):
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_CHECK_EVERY_S)
+                return
+            check()
+        raise StateError(
+            "the process of the updater has closed its connection to the rehearsal and lives on, "
+            "perhaps as another program (os.execv), so how it ends cannot be told; leave that out, "
+            "or start the program with subprocess; what was printed last is below",
+            details=self._tail(),
+        )
 
     def _check_killed(self) -> None:
         code = self._process.wait()
@@ -101,8 +117,9 @@ class PassProcess:
 
     def _tail(self) -> str:
         with open(self._log, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-            return without_secrets(file.read().decode("utf-8", "replace"))
+            # Secrets first: half of one may not be recognised.
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4 * _TAIL_BYTES))
+            return without_secrets(file.read().decode("utf-8", "replace"))[-_TAIL_BYTES:]
 
 
 def _reason(code: int) -> str:

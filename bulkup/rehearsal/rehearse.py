@@ -35,7 +35,9 @@ from bulkup.engine.options import Options
 from bulkup.local.file_diff import changes, counted, settle
 from bulkup.local.snapshot import copy_at_rest, remove_copy, snapshot
 from bulkup.rehearsal.crashing import Crashing
+from bulkup.rehearsal.loading import check_loads
 from bulkup.rehearsal.process import run_pass
+from bulkup.rehearsal.room import check_room, room_in
 from bulkup.rehearsal.work import (
     Ended,
     Job,
@@ -126,7 +128,7 @@ def rehearse(
     after that is in the rehearsal.
     """
     stop = stop or StopRequest()
-    with stop.listening(), _hangup_as_sigterm(), workplace() as folder:
+    with stop.listening(), _hangup_as_sigterm(), workplace() as folder, room_in(folder):
         return _Rehearsing(request, on_step, stop, folder).rehearse()
 
 
@@ -205,14 +207,25 @@ class _Rehearsing:
             self.check()
             self._on_step(Step(title, done, total))
 
-        if isinstance(self._request.what, Updater):
-            check_updater_is_there(self._request.what.spec)  # loading an export may take hours
+        what = self._request.what
+        if isinstance(what, Updater):
+            check_updater_is_there(what.spec)
         if self._request.fill is not None:
+            if isinstance(what, Updater):  # loading an export may take hours
+                self._check_loads(base, what)
             return self._request.fill(base, watch)
         check_is_there(self._request.source)
         self._on_step(Step("Copy the file"))
         snapshot(Path(self._request.source), base, self.check)
         return ()
+
+    def _check_loads(self, base: Path, what: Updater) -> None:
+        self._begin(f"Load {what.spec}")
+        job = UpdaterJob(what.spec, what.params, what.selection, only_load=True)
+        check_loads(
+            lambda address: replace(self._job(base, job), address=address),
+            lambda job: run_pass(job, self._folder / "log", self._heard, self.check),
+        )
 
     # --- migrations ---
 
@@ -265,9 +278,12 @@ class _Rehearsing:
             ended.claims_idempotent,
             error=ended.refusal.message if ended.refusal is not None else "",
             error_code=ended.refusal.exit_code if ended.refusal is not None else Exit.DONE,
+            may_be_empty=self._request.allow_empty,
         )
         if not work.finished:
             return replace(work, forecast=None), None
+        if work.found_nothing:  # nothing could go wrong in the other passes
+            return work, after
         if self._request.second:
             work = self._with_second(work, after, again)
         if self._request.kills:
@@ -311,7 +327,10 @@ class _Rehearsing:
         path = self._copy(base, "crash")
         crash_job = self._job(path, job, batch_size=size)
         try:
-            return crashing.crash(path, crash_job, kills, self._folder / "log", self._heard)
+            crash = crashing.crash(path, crash_job, kills, self._folder / "log", self._heard)
+            if crash is not None:
+                check_room(self._folder, crash.unlike, *(run.reason for run in crash.runs))
+            return crash
         finally:
             shutil.rmtree(crash_job.state_dir, ignore_errors=True)
 
@@ -371,7 +390,11 @@ class _Rehearsing:
         self._begin(title)
         job = self._job(path, work)
         try:
-            return run_pass(job, self._folder / "log", self._heard, self.check)
+            ended = run_pass(job, self._folder / "log", self._heard, self.check)
+            if isinstance(ended, Ended):
+                refused = ended.refusal.message if ended.refusal is not None else ""
+                check_room(self._folder, refused, *(run.reason for run in ended.runs))
+            return ended
         finally:
             # Before-images may be as large as the data.
             shutil.rmtree(job.state_dir, ignore_errors=True)

@@ -23,6 +23,8 @@ class UpdaterJob:
     selection: Selection = EVERYTHING
     fresh: bool = False
     """Run even if the same work was done before."""
+    only_load: bool = False
+    """Find out whether it can be loaded, and no more."""
 
 
 @dataclass(frozen=True)

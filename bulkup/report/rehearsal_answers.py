@@ -57,6 +57,11 @@ def _outcome(work: RehearsedWork) -> Answer:
                 f"Does not finish: {who}{reason}, after {run.counts.handled:,} entities.",
             )
     handled, failed = work.counts.handled, work.counts.failed
+    if work.found_nothing:
+        nothing = "Finishes, but the query finds no entities, so nothing was rehearsed"
+        if work.may_be_empty:
+            return Answer(Tone.MIXED, name, f"{nothing}.")
+        return Answer(Tone.BAD, name, f"{nothing}; add --allow-empty if this is expected.")
     if not handled:
         done = next((clean(run.reason) for run in work.runs if run.reason), "")
         nothing = f"Does nothing: {done}." if done else "Finishes, but the query finds no entities."
@@ -91,7 +96,8 @@ def _effect_text(effect: Effect) -> str:
 def _twice(work: RehearsedWork) -> Answer:
     name, second = "Safe to run twice", work.second
     if second is None:
-        return Answer(Tone.MIXED, name, "Not known: there was no second run.")
+        why = "nothing was handled" if work.found_nothing else "there was no second run"
+        return Answer(Tone.MIXED, name, f"Not known: {why}.")
     said = ", although the updater says `idempotent = True`" if work.claims_idempotent else ""
     bad = Tone.BAD if work.claims_idempotent else Tone.MIXED
     if second.error:
@@ -128,7 +134,8 @@ def _twice(work: RehearsedWork) -> Answer:
 def _crashes(work: RehearsedWork) -> Answer:
     name, crash = "Safe if it crashes", work.crash
     if crash is None:
-        return Answer(Tone.MIXED, name, "Not known: there was no crash pass.")
+        why = "nothing was handled" if work.found_nothing else "there was no crash pass"
+        return Answer(Tone.MIXED, name, f"Not known: {why}.")
     killed = f"killed {_times(len(crash.kills))} (SIGKILL) and resumed"
     if crash.is_same:
         varying = ""

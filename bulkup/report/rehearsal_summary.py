@@ -121,9 +121,11 @@ def _headline(rehearsal: Rehearsal) -> str:
         left = f"; not reached: {', '.join(map(clean, rehearsal.left))}" if rehearsal.left else ""
         return f"{done:,} of {plural(total, 'pending migration')} finished{left}."
     unsafe = sum(work.breaks_promise for work in works)
-    if unsafe:
-        return f"{plural(total, 'pending migration')} finished, {unsafe:,} of them not safely."
-    return f"{plural(total, 'pending migration')} finished."
+    idle = sum(work.found_nothing for work in works)
+    parts = [f"{plural(total, 'pending migration')} finished"]
+    parts += [f"{unsafe:,} of them not safely"] if unsafe else []
+    parts += [f"{idle:,} of them without an entity to handle"] if idle else []
+    return f"{', '.join(parts)}."
 
 
 def _sentences(rehearsal: Rehearsal) -> Iterator[str]:

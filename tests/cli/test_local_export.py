@@ -20,6 +20,7 @@ from bulkup.local.access import LocalFile
 from bulkup.local.encoding import Partition
 from bulkup.local.exports.writer import ExportWriter
 from bulkup.local.file import half_loaded_path, lock
+from tests.cli.json_contract import keeps_the_contract
 from tests.cli.shell import BUMP, Shell, ended
 from tests.local.exports.bucket import serving
 from tests.local.importing.made import entity
@@ -83,6 +84,53 @@ def test_what_is_left_out_is_said(shop: Shell) -> None:
     done = shop.bulkup("local", "load", "2.db", "--from-export", "export", "--sample", "0.001%")
     assert "0 entities loaded into 2.db.\n" in done.err
     assert "5 entities left out: not in the sample.\n" in done.err
+
+
+def test_the_counts_are_lines_of_json(shop: Shell) -> None:
+    load = ("local", "load", "shop.db", "--from-export", "export", "--json")
+    done = shop.bulkup(*load, "--kind", "Person", "--kind", "Bio", "--kind", "toys")
+    (line,) = done.of_type("loaded")
+    assert (done.code, done.err, len(done.lines)) == (0, "", 1)
+    assert (line["file"], line["source"], line["entities"]) == ("shop.db", "export", 4)
+    export = line["export"]
+    assert export["kinds"] == [
+        {"namespace": "", "kind": "Bio", "entities": 1},
+        {"namespace": "", "kind": "Person", "entities": 2},
+        {"namespace": "n", "kind": "Person", "entities": 1},
+    ]
+    assert (export["exported"], export["left_out"], export["empty_kinds"]) == (6, 2, ["toys"])
+    assert export["irregular"][0]["first"] == "[Bio: 1]"
+    dumped = shop.bulkup("local", "dump", "shop.db", "--export", "out", "--json")
+    assert (dumped.code, dumped.err) == (0, "")
+    (written,) = dumped.of_type("dumped")
+    assert (written["folder"], written["entities"], written["empty_kinds"]) == ("out", 4, [])
+    (shop.folder / "items.jsonl").write_text('{"n": 1}\n{"n": 2}\n')
+    lines = shop.bulkup("local", "load", "2.db", "items.jsonl", "--kind", "Item", "--json")
+    assert (lines.code, lines.err) == (0, "")
+    (loaded,) = lines.of_type("loaded")
+    assert (loaded["entities"], loaded["with_new_ids"], loaded["export"]) == (2, 2, None)
+    for result in (done, dumped, lines):
+        keeps_the_contract(result.lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        ("load shop.db --from-export nowhere", 2, "there is no export at nowhere"),
+        ("load shop.db items.jsonl", 1, "name the kind"),
+        ("dump shop.db --export export", 2, "export"),
+        ("dump shop.db", 2, "--json is for --export"),
+    ],
+)
+def test_an_error_is_a_line_of_json_too(shop: Shell, words: str, code: int, text: str) -> None:
+    (shop.folder / "items.jsonl").write_text('{"n": 1}\n')
+    assert shop.bulkup("local", "load", "shop.db", "--from-export", "export").code == 0
+    result = shop.bulkup("local", *words.split(), "--json")
+    assert result.code == code, result
+    (error,) = result.lines
+    assert (error["type"], error["exit_code"]) == ("error", code)
+    assert text in error["message"]
+    keeps_the_contract(result.lines)
 
 
 def test_a_file_with_data_is_only_replaced_if_asked(shop: Shell) -> None:

@@ -119,6 +119,19 @@ def test_migrations(here: Shell) -> None:
     assert found["works"][1]["crash"] is None
 
 
+def test_a_namespace_that_is_not_there_is_not_green(here: Shell) -> None:
+    words = ("rehearse", "bump.py", "--local", "items.db", "--namespace", "nope")
+    result = here.bulkup(*words)
+    assert result.code == 4, result
+    assert "There is no entity of kind Item on" in result.out
+    assert "so nothing was rehearsed; add --allow-empty if this is expected." in result.out
+    assert "Yes" not in result.out
+    allowed = here.bulkup(*words, "--allow-empty", "--json")
+    assert allowed.code == 0, allowed
+    (work,) = rehearsal(allowed)["works"]
+    assert (work["idempotent"], work["crash"], work["finished"]) == (None, None, True)
+
+
 def test_no_pending_migration_is_nothing_to_do(here: Shell) -> None:
     here.write("updaters/0001_bump.py", BUMP)
     assert here.bulkup("migrate", "--local", "items.db", "--yes").code == 0
@@ -144,6 +157,7 @@ def test_no_pending_migration_is_nothing_to_do(here: Shell) -> None:
         (("bump.py", "--local", "items.db", "-p", "stop=1"), 2, "step"),
         (("bump.py", "--local", "items.db", "--kind", "Itm"), 2, "Item"),
         (("bump.py", "--local", "items.db", "--html", "no/x.html"), 2, "there is no folder"),
+        (("bump.py", "--local", "items.db", "--all-namespaces"), 2, "each with --namespace NAME"),
         (("--migrations", "--local", "items.db"), 10, "there is no folder updaters"),
         (("--migrations", "x", "--local", "items.db", "--kind", "Item"), 2, "--migrations"),
     ],

@@ -28,6 +28,8 @@ from bulkup.local.exports.source import LocalFolder, Source
 
 __all__ = ["Database", "Export", "ExportFile", "Exported", "Part", "open_export"]
 
+_AT_REST = "read it again when nobody writes to it"
+
 
 class Exported(NamedTuple):
     """An entity of an export, and its position."""
@@ -51,6 +53,8 @@ class ExportFile:
     part: Part
     size: int = 0
     """In bytes."""
+    stamp: str = ""
+    """Of the file when the export was opened."""
 
 
 class Export:
@@ -129,8 +133,33 @@ class Export:
 
         `skip`: the first ones are read and their checksums verified, but they are not yielded.
 
-        Raises ExportError for damage, OSError if the file cannot be read now.
+        Raises ExportError for damage, and if the file was written since the export was opened;
+        OSError if the file cannot be read now.
         """
+        try:
+            yield from self._read(file, to, skip)
+        except (ExportError, OSError) as error:
+            self._check_unchanged(file, error)
+            raise
+        self._check_unchanged(file)
+
+    def _check_unchanged(self, file: ExportFile, cause: Exception | None = None) -> None:
+        """What was read of a file that changed meanwhile may be of two exports."""
+        shown = self.source.shown(file.name)
+        try:
+            same = self.source.stamp(file.name, now=True) == file.stamp
+        except FileNotFoundError as error:
+            reason = "it was removed while the export was read"
+            raise ExportError(reason, shown, advice=_AT_REST) from cause or error
+        except OSError:
+            if cause is not None:
+                return  # which says more
+            raise
+        if not same:
+            reason = "it was written while the export was read"
+            raise ExportError(reason, shown, advice=_AT_REST) from cause
+
+    def _read(self, file: ExportFile, to: Database | None, skip: int) -> Iterator[Exported]:
         shown = self.source.shown(file.name)
         decode = Decoder(to).entity
         try:
@@ -187,7 +216,7 @@ def open_export(place: str | Path | Source) -> Export:
         listed = read_part(source, part, digest.update)
         if not listed and part.entities:
             raise damaged("it lists no files", source.shown(part.name), None)
-        files += (ExportFile(file, part, _size(source, file)) for file in listed)
+        files += (_export_file(source, part, file) for file in listed)
     return Export(source, name, VERSION, tuple(files), digest.hexdigest())
 
 
@@ -210,8 +239,8 @@ def _overall(source: Source) -> str:
     return found[0]
 
 
-def _size(source: Source, file: str) -> int:
+def _export_file(source: Source, part: Part, file: str) -> ExportFile:
     try:
-        return source.size(file)
+        return ExportFile(file, part, source.size(file), source.stamp(file))
     except OSError as error:
         raise unreadable(error, source.shown(file)) from error

@@ -44,7 +44,7 @@ class BucketFolder:
         self._address = f"{SCHEME}{bucket}/{self._folder}"
         self._client = _client(self._address)
         self._bucket = self._client.bucket(bucket)
-        self._sizes: dict[str, int] = {}
+        self._listed: dict[str, Any] = {}
         weakref.finalize(self, self._client.close)
 
     def find(self, suffix: str) -> list[str]:
@@ -64,14 +64,23 @@ class BucketFolder:
         return []
 
     def size(self, name: str) -> int:
-        if name not in self._sizes:
+        return int(self._known(name).size)
+
+    def stamp(self, name: str, *, now: bool = False) -> str:
+        blob = self._blob(name) if now else self._known(name)
+        if blob is None:
+            raise FileNotFoundError(errno.ENOENT, "No such object", self.shown(name))
+        return str(blob.generation)
+
+    def _known(self, name: str) -> Any:
+        if name not in self._listed:
             # One request for a thousand files, not one for each.
             part, _, _ = name.rpartition("/")
             for blob in self._list(f"{self._folder}{part}/" if part else self._folder).blobs:
-                self._sizes[self._relative(blob.name)] = int(blob.size)
-        if name not in self._sizes:
+                self._listed[self._relative(blob.name)] = blob
+        if name not in self._listed:
             raise FileNotFoundError(errno.ENOENT, "No such object", self.shown(name))
-        return self._sizes[name]
+        return self._listed[name]
 
     def _list(self, folder: str, delimiter: str | None = None) -> _Listing:
         """Everything below a folder, or only what is in it."""

@@ -1,7 +1,7 @@
 """Where the files of an export are.
 
 A `Source` names files by their path relative to the export's folder, with slashes. Another kind of
-storage needs only these four methods.
+storage needs only these five methods.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ class Source(Protocol):
 
     def size(self, name: str) -> int:
         """The size of a file in bytes. Raises FileNotFoundError and other OSErrors."""
+
+    def stamp(self, name: str, *, now: bool = False) -> str:
+        """Differs from an earlier one if a file was written since. What is asked `now` may not come
+        from what is known about the folder. Raises FileNotFoundError and other OSErrors."""
 
     def open(self, name: str) -> IO[bytes]:
         """A file's content as a stream that is read once, from its beginning to its end.
@@ -55,6 +59,10 @@ class LocalFolder:
         if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait forever
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         return found.st_size
+
+    def stamp(self, name: str, *, now: bool = False) -> str:
+        found = (self.folder / name).stat()
+        return f"{found.st_size}-{found.st_mtime_ns}"
 
     def open(self, name: str) -> IO[bytes]:
         return (self.folder / name).open("rb")

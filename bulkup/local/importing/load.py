@@ -211,12 +211,19 @@ class Loading:
         """Entities that were read."""
         self._unread: int = earlier.get("unread", 0)
         """Entities in parts that need not be read, as far as their number is known."""
+        self._size: int = earlier.get("size", export.bytes)
+        """Of the export's files when this load began."""
         self._batch: list[New] = []
         self._batch_bytes = 0
         self._unnoted = 0
         """Entities read since the last batch was written."""
 
     def run(self) -> LoadReport:
+        if self._size != self._export.bytes:
+            raise UsageError(
+                "the files of the export were written since this load began; "
+                f"{self._half.beside.name} is deleted, so type the same command again"
+            )
         files = self._export.files
         end = 0
         while self._file < len(files):
@@ -312,6 +319,7 @@ class Loading:
             "bytes": self._bytes,
             "read": self._read,
             "unread": self._unread,
+            "size": self._size,
         }
 
     def _check_some(self) -> None:

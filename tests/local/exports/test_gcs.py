@@ -12,9 +12,11 @@ import pytest
 
 from bulkup.core.errors import BulkupError, TargetError, UsageError
 from bulkup.local.exports import gcs
+from bulkup.local.exports.errors import ExportError
 from bulkup.local.exports.gcs import BucketFolder
 from bulkup.local.importing.load import open_source
 from tests.local.exports.bucket import Buckets, serving
+from tests.local.exports.folders import few, write
 
 
 @pytest.fixture
@@ -94,6 +96,15 @@ def test_a_file_that_is_replaced_meanwhile_is_not_mixed_with_the_new_one(
         buckets.generation = 2
         with pytest.raises(OSError, match="it was replaced while it was read"):
             stream.read()
+
+
+def test_a_file_that_was_replaced_before_it_is_read_is_told(buckets: Buckets) -> None:
+    write(buckets.root / "mine" / "other", few())
+    export = open_source("gs://mine/other")
+    assert len(list(export.entities())) == 3
+    buckets.generation = 2
+    with pytest.raises(ExportError, match="output-0: it was written while the export was read"):
+        list(export.entities())
 
 
 def test_what_is_not_there_or_not_allowed_is_one_sentence(buckets: Buckets) -> None:
