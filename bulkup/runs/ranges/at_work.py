@@ -109,7 +109,7 @@ class RangeRunner:
         self._done: dict[str, Counts] = {}
         """What is done of the ranges that this process has worked on."""
 
-    def _done_in_others(self, range_id: str) -> Counts:
+    def done_in_others(self, range_id: str = "") -> Counts:
         """What is done of the other ranges that this process has worked on. The conductor may not
         know that yet."""
         return sum((done for other, done in self._done.items() if other != range_id), Counts())
@@ -232,7 +232,7 @@ class RangeRunner:
         prepared, run_info = self._prepared, held.run_info
         role = Role(
             self._view, working, self._ledger, self.sample,
-            done_before=self._done_in_others(run_info.run_id),
+            done_before=self.done_in_others(run_info.run_id),
         )  # fmt: skip
         taken = TakenRun(
             checkpoint, self._ledger, held,

@@ -94,6 +94,7 @@ def work_on_ranges(
             view.expect_no_answer(prepared.rpc)
             _leave(view, outcome)
             last = view.record
+            done = max(last.counts, runner.done_in_others(), key=lambda counts: counts.handled)
     prepared.rpc.on_tick = lambda: None
     if checkpoint is not None and checkpoint.lock is not None:
         _lock_again(prepared, checkpoint)
@@ -105,7 +106,7 @@ def work_on_ranges(
         if outcome is None:
             raise
         with _opened(prepared, record, checkpoint) as own:
-            own.catch_up(last.counts)
+            own.catch_up(done)
             return report_alone(prepared, last, own, outcome)
 
 
