@@ -16,6 +16,7 @@ from bulkup.core.model import Counts, Failure, LogLine
 from bulkup.core.records import Shard
 from bulkup.state.checkpoint import BatchRow, Checkpoint
 from bulkup.state.display import is_alive
+from bulkup.state.ranges_seen import ranges_seen, with_seen
 from bulkup.state.record_codec import run_info_from_json
 from bulkup.state.unreported import reported
 
@@ -55,10 +56,15 @@ class _Copied(Checkpoint):
 def stored_run(folder: Path) -> dict[str, Any]:
     """What is known of a run, without its failures and log lines. Raises StateError."""
     with closing(_Copied.open(folder, check=False)) as checkpoint:
+        counts, facts = checkpoint.counts(), checkpoint.facts()
+        seen = None if checkpoint.status().state.is_over else ranges_seen(folder)
+        seen = with_seen(seen, counts, facts.get("total"))
+        if seen is not None:
+            counts, facts = seen.counts, {**facts, "total": seen.entities}
         return {
             "run_info": checkpoint.run_info.stored(),
-            "facts": checkpoint.facts(),
-            "counts": checkpoint.counts().stored(),
+            "facts": facts,
+            "counts": counts.stored(),
             "alive": is_alive(checkpoint) is True,
             "shards": [
                 {

@@ -11,6 +11,12 @@ from bulkup.state.record import RangePart, RangePlan, StopOrder
 
 MAX_REASON = 1000
 
+_PLAN = frozenset(
+    ("plan", "count", "edges", "base", "max_failures", "max_rate", "rate", "workers", "at",
+     "finished", "total", "stop")
+)  # fmt: skip
+_PART = frozenset(("first", "last", "splits"))
+
 
 def plan_of_ranges_to_json(plan: RangePlan) -> dict[str, Any]:
     """As JSON values."""
@@ -37,6 +43,9 @@ def plan_of_ranges_from_json(raw: Any) -> RangePlan | None:
         return None
     if not isinstance(raw, dict):
         raise TypeError("an object is expected")
+    if raw.keys() > _PLAN:
+        # Who shares a run writes its record, too, and would drop what it does not know.
+        raise ValueError("a later version of bulkup has written it")
     stop = raw.get("stop")
     plan = RangePlan(
         plan=_text(raw["plan"]),
@@ -72,6 +81,10 @@ def part_from_json(raw: Any) -> RangePart | None:
     """Raises KeyError, TypeError, ValueError for what is none."""
     if raw is None:
         return None
+    if not isinstance(raw, dict):
+        raise TypeError("an object is expected")
+    if raw.keys() > _PART:
+        raise ValueError("a later version of bulkup has written it")
     first, last = base64.b64decode(raw["first"]), base64.b64decode(raw["last"])
     return RangePart(first, last, _whole(raw["splits"]))
 

@@ -85,6 +85,9 @@ class Crash(BaseException):
 OnSend = Callable[[int, str], None]
 """Called with the number of a call and its label (see proxy.py), just before it is sent."""
 
+_ENVIRONMENT = threading.Lock()
+"""Of this process: one thread at a time points it at a proxy."""
+
 NO_PROCESS = 2**22 + 1
 """A process id that Linux never assigns."""
 
@@ -236,11 +239,12 @@ class World:
     def _entered(self, stack: ExitStack, prepared: AbstractContextManager[Any]) -> Any:
         """Prepare a run while the environment points at the proxy. Not longer, because runners in
         several threads must not unset it for each other."""
-        os.environ["DATASTORE_EMULATOR_HOST"] = self.proxy.address
-        try:
-            return stack.enter_context(prepared)
-        finally:
-            del os.environ["DATASTORE_EMULATOR_HOST"]
+        with _ENVIRONMENT:
+            os.environ["DATASTORE_EMULATOR_HOST"] = self.proxy.address
+            try:
+                return stack.enter_context(prepared)
+            finally:
+                del os.environ["DATASTORE_EMULATOR_HOST"]
 
     def _target(self) -> TargetOptions:
         return TargetOptions(project=self.server.project)

@@ -90,3 +90,29 @@ def test_three_processes_fight_for_ranges(
     assert done.events >= 30, done
     assert done.suspensions >= 5, done
     assert done.lost >= 5, done
+
+
+def test_two_processes_that_plan_at_once_share_one_plan(
+    embedded: Server, make_world: MakeWorld, tmp_path: Path
+) -> None:
+    world = make_world(embedded, 400)
+    processes = [
+        child.start(
+            ["run", f"{UPDATERS}:Increment", "--project", world.server.project, "--yes", "--once",
+             "--batch-size", "4", "--quiet", "--ranges", ranges, "--state-dir",
+             str(tmp_path / ranges)],
+            emulator=world.server.host, folder=tmp_path / f"out-{ranges}",
+        )
+        for ranges in ("3", "9")
+    ]  # fmt: skip
+    ended = []
+    for process, folder in processes:
+        process.join(child.CHILD_TIMEOUT_S)
+        ended.append(child.outcome(process, folder))
+    assert [one.code for one in ended] == [0, 0], ended
+    assert world.violations() == [], ended
+    (record,) = world.client.query(kind="BulkupRun").fetch()
+    plan = json.loads(record["ranges"])["plan"]
+    ranges = [one.key.name for one in world.client.query(kind="BulkupRange").fetch()]
+    assert ranges, ended
+    assert all(f"~{plan}-" in name for name in ranges), ranges

@@ -114,6 +114,9 @@ def test_the_records_are_read_as_they_were_written() -> None:
          "rate": 0, "workers": "", "at": 0, "finished": 0, "total": 0},
         {"plan": "a", "count": 1, "edges": "", "base": {}, "max_failures": "0", "max_rate": "auto",
          "rate": "nan", "workers": "", "at": 0, "finished": 0, "total": 0},
+        {"plan": "a", "count": 1, "edges": "", "base": {}, "max_failures": "0", "max_rate": "auto",
+         "rate": 0, "workers": "", "at": 0, "finished": 0, "total": 0, "stop": None, "later": 1},
+        {"first": "", "last": "", "splits": 0, "later": 1},
     ],
 )  # fmt: skip
 def test_what_is_not_a_plan_is_refused(raw: object) -> None:

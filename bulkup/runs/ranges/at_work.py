@@ -186,6 +186,8 @@ class RangeRunner:
             by = self._view.record.steering.by
             reason = stop.cancelled or f"cancelled by {by}"
             outcome = Outcome(RunState.STOPPED, reason, Exit.CANCELLED)
+        elif self._view.lost is not None:
+            return self._error("", self._view.lost)
         else:
             return None
         return RangeResult(
@@ -267,10 +269,13 @@ class RangeRunner:
             sampling=sampling,
         )  # fmt: skip
         working.begin()
+        policy = prepared.rpc.retry_policy
         try:
             report = execution.execute()
         finally:
             working.end()
+            # One that ends in an outage sends its last calls once. The next range is another case.
+            prepared.rpc.retry_policy = policy
             # They look after the range's lease, which is over.
             prepared.rpc.on_tick, prepared.rpc.on_retry = _nothing, _nothing
         counts = checkpoint.done()

@@ -39,7 +39,8 @@ def conducted(
     rate, warm = pace.rate(parent, counts, now)
     return replace(
         parent,
-        counts=counts,
+        # Who takes over a range with an empty checkpoint knows less of it until it has recovered.
+        counts=max(parent.counts, counts, key=lambda one: one.handled),
         warm=astuple(warm) if warm is not None else parent.warm,
         ranges=replace(
             plan,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -46,10 +47,11 @@ def check_can_be_cut(prepared: PreparedRun) -> None:
         raise QueryError(
             f"the query cannot be cut into ranges: {reason}; leave out --ranges or --on beam"
         )
-    if prepared.target.info.local:
+    if local := prepared.target.info.local:
         raise UsageError(
-            "a file (--local) can be open in one process only, so no other could join; use a "
-            "server, or leave out --ranges"
+            "a file (--local) can be open in one process only, so no other could join; serve it "
+            f"with `bulkup local serve {shlex.quote(local)}` and run this without --local, or "
+            "leave out --ranges"
         )
     if context.options.processes > 1:
         raise UsageError(

@@ -238,9 +238,17 @@ def _report_unfinished(
     outcome: Outcome,
 ) -> Report:
     assert record.ranges is not None
-    context = prepared.context
     counts = total_of(record.ranges, ranges)
     collect(prepared.rpc, record, ranges, counts, checkpoint)
+    return report_alone(prepared, record, checkpoint, outcome)
+
+
+def report_alone(
+    prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint, outcome: Outcome
+) -> Report:
+    """Report how this process has ended, as far as the run's own checkpoint tells: Datastore, which
+    may be away, is not asked."""
+    context = prepared.context
     checkpoint.end_work(
         outcome.state, outcome.reason, outcome.exit_code, clean=False,
         over_budget=outcome.over_budget,

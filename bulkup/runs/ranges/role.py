@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bulkup.core.errors import Exit
+from bulkup.core.errors import Exit, StateError
 from bulkup.core.model import Counts, RunState
 from bulkup.core.stop import Stopped
 from bulkup.engine.scheduler import Scheduler
@@ -68,6 +68,8 @@ class Role:
             return Stopped(order.state, order.reason, Exit(order.exit_code))
         if self._view.is_over:
             return Stopped(RunState.STOPPED, "the run has ended meanwhile", Exit.HELD)
+        if isinstance(lost := self._view.lost, StateError):
+            return Stopped(RunState.FAILED, lost.message, lost.exit_code)
         return None
 
     def split(self, scheduler: Scheduler) -> None:

@@ -156,20 +156,21 @@ class RangeWorker(Closing):
 
         Raises BulkupError when the run cannot be ended.
         """
-        self._view.is_working = False
-        self._view.end_thread()
-        with suppress(CallError, BulkupError):
-            self._view.leave(None, "")
+        self._leave()
         with explained(self._prepared.rpc):
             return conclude_run(self._prepared, self._work.run_id)
 
     def close(self) -> None:
         """Close the connections, and let others conduct the run."""
+        self._leave()
+        self._open.close()
+
+    def _leave(self) -> None:
         self._view.is_working = False
         self._view.end_thread()
+        self._view.expect_no_answer(self._prepared.rpc)
         with suppress(CallError, BulkupError):
             self._view.leave(None, "")
-        self._open.close()
 
 
 @contextmanager

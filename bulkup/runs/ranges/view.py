@@ -19,6 +19,7 @@ from bulkup.core.model import RunState, TargetInfo
 from bulkup.core.steering import newest
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc import Rpc
+from bulkup.datastore.rpc_errors import explained_error
 from bulkup.engine.throttle.max_rate import MaxRate
 from bulkup.runs.ranges.conducting import GRACE_S, Pace, conducted, share_of
 from bulkup.state.holder import has_died
@@ -88,6 +89,10 @@ class RunView:
         """Since when this process has seen itself listed among those that share the rate."""
         self.is_working = True
         """Whether this process takes part, and has a share."""
+        self.lost: BulkupError | None = None
+        """Why this process does not know any more how the run is: Datastore has not answered for as
+        long as it is waited for, or another version of bulkup has written the record. None: it
+        knows."""
         self._awake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -144,8 +149,16 @@ class RunView:
             self._awake.clear()
             if self._closing:
                 return
-            with contextlib.suppress(CallError, BulkupError, _Closed):  # the next look tells more
+            try:
                 self.look()
+                self.lost = None
+            except CallError as error:
+                if 0 < self._rpc.retry_policy.retry_for_s <= self._rpc.outage_s:
+                    self.lost = explained_error(self._rpc, error)
+            except BulkupError as error:
+                self.lost = error
+            except _Closed:
+                return
 
     def _raise_if_closed(self) -> None:
         if self._closing and threading.current_thread() is self._thread:
@@ -220,6 +233,13 @@ class RunView:
             self._know(self._ledger.write(replace(self._record, lease=lease)))
 
     # --- for the process's main thread, once the thread has ended ---
+
+    def expect_no_answer(self, rpc: Rpc) -> None:
+        """If Datastore has been away for as long as it is waited for, here or on the connection of
+        the work itself (`rpc`), send each of the last calls once: nobody waits as long again."""
+        if self.lost is not None or rpc.outage_s:
+            rpc.try_once()
+            self._rpc.try_once()
 
     def leave(self, state: RunState | None, reason: str) -> None:
         """Leave the run. If no other process works on it, its state becomes this one;

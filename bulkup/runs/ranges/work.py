@@ -25,7 +25,7 @@ from bulkup.engine.outcomes import Outcome
 from bulkup.runs.acquire import lock_folder, open_checkpoint
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.ranges.at_work import RangeEnd, RangeRunner
-from bulkup.runs.ranges.ending import ENDING_WITHIN_S, conclude_run
+from bulkup.runs.ranges.ending import ENDING_WITHIN_S, conclude_run, report_alone
 from bulkup.runs.ranges.joining import join
 from bulkup.runs.ranges.view import RunView, Times
 from bulkup.runs.successor import foretell_successor
@@ -91,13 +91,22 @@ def work_on_ranges(
             finally:
                 view.is_working = False
                 view.end_thread()
+            view.expect_no_answer(prepared.rpc)
             _leave(view, outcome)
+            last = view.record
     prepared.rpc.on_tick = lambda: None
     if checkpoint is not None and checkpoint.lock is not None:
         _lock_again(prepared, checkpoint)
-    return conclude_run(
-        prepared, record.run_info.run_id, outcome, one_too_many, checkpoint=checkpoint
-    )
+    try:
+        return conclude_run(
+            prepared, record.run_info.run_id, outcome, one_too_many, checkpoint=checkpoint
+        )
+    except CallError:
+        if outcome is None:
+            raise
+        with _opened(prepared, record, checkpoint) as own:
+            own.catch_up(last.counts)
+            return report_alone(prepared, last, own, outcome)
 
 
 def waiting(prepared: PreparedRun, seconds: float) -> PreparedRun:

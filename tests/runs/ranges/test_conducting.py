@@ -63,6 +63,17 @@ def test_the_rate_is_shared_by_those_who_work() -> None:
     assert share_of(written.ranges, "new") == MaxRate(200 / 3)
 
 
+def test_the_counts_of_a_run_do_not_shrink() -> None:
+    """Who takes over a range with an empty checkpoint knows less of it until it has recovered."""
+    parent = replace(_parent(), counts=Counts(handled=90, puts=80))
+    (a,) = _ranges(parent, 1)
+    pace = Pace(is_real=False)
+    less = conducted(parent, [replace(a, counts=Counts(handled=40, puts=40))], pace, START)
+    assert less.counts == parent.counts
+    more = Counts(handled=91, puts=81)
+    assert conducted(parent, [replace(a, counts=more)], pace, START).counts == more
+
+
 def test_a_worker_between_two_ranges_keeps_its_share() -> None:
     parent = _parent()
     a, b = _ranges(parent, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from google.cloud.datastore import Entity, Query
 import bulkup
 from bulkup.core import max_failures
 from bulkup.core.clock import Clock
-from bulkup.core.errors import Exit, HeldError, NotFoundError, QueryError
+from bulkup.core.errors import Exit, HeldError, NotFoundError, QueryError, UsageError
 from bulkup.core.events import Event, RunEnded, RunStarted, Warned, WarningKind
 from bulkup.core.model import RunState
 from bulkup.core.stop import StopRequest
@@ -25,9 +26,11 @@ from bulkup.engine.options import Options
 from bulkup.runs.context import RunContext
 from bulkup.runs.housekeeping import abandon
 from bulkup.runs.listing import ListedRun, runs_on
+from bulkup.runs.prepare import prepare
 from bulkup.runs.ranges import ending, work
 from bulkup.runs.ranges.view import Times
 from bulkup.runs.resume import open_unfinished, prepare_resume, resume
+from bulkup.runs.start import Cutting, start
 from bulkup.runs.target import TargetOptions
 from bulkup.state.holder import this_process
 from bulkup.state.kinds import CLAIM_KIND, MARKER_KIND, RANGE_KIND, RUN_KIND
@@ -260,6 +263,17 @@ def test_a_query_that_orders_is_refused(embedded: Server, ranged: RunRanged) -> 
     with pytest.raises(QueryError, match="cannot be cut into ranges: it orders or ranges on n"):
         ranged(embedded, Ordered, ranges=4)
     assert left_in(embedded)[RUN_KIND] == 0
+
+
+def test_who_wants_to_share_a_file_is_told_how_to_serve_it(tmp_path: Path) -> None:
+    file = tmp_path / "my data.db"
+    file.touch()
+    context = RunContext(Options(), tmp_path / "state", lambda event: None)
+    with (
+        prepare(Increment, {}, TargetOptions(local=str(file)), context) as prepared,
+        pytest.raises(UsageError, match=f"`bulkup local serve '{re.escape(str(file))}'`"),
+    ):
+        start(prepared, cutting=Cutting(4))
 
 
 def test_state_is_private(embedded: Server, ranged: RunRanged, tmp_path: Path) -> None:

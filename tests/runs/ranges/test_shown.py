@@ -11,6 +11,8 @@ import pytest
 from google.cloud.datastore import Entity
 
 from bulkup.core.model import Counts, RangesSeen, RunState
+from bulkup.runs.bundle import make_bundle, opened_bundle
+from bulkup.runs.bundle_file import write_bundle
 from bulkup.runs.listing import ListedRun, runs_here
 from bulkup.runs.run_facts import shown_report
 from bulkup.state.checkpoint import Checkpoint
@@ -118,6 +120,20 @@ def test_a_run_that_this_machine_has_left_may_be_worked_on_elsewhere(
         shown = shown_report(checkpoint, tmp_path / "state")
     assert shown.ranges == RangesSeen(0, 0, shown.counts, shown.total)
     assert shown.counts.handled == 30
+
+
+def test_a_bundle_of_an_unfinished_run_has_the_counts_of_all(
+    embedded: Server, ranged: RunRanged, tmp_path: Path
+) -> None:
+    fill(embedded, "Thing", 60, n=0)
+    ranged(embedded, Increment, ranges=6, batch_size=5, limit=30)
+    folder = find_latest(tmp_path / "state")
+    note_seen(folder, RangesSeen(5, 6, Counts(handled=50, puts=50), 60, 2**35))
+    bundle = tmp_path / "run.bundle"
+    write_bundle(bundle, make_bundle(folder))
+    with opened_bundle(bundle) as copy, closing(Checkpoint.open(copy, check=False)) as checkpoint:
+        shown = shown_report(checkpoint, tmp_path)
+    assert (shown.counts, shown.total) == (Counts(handled=50, puts=50), 60)
 
 
 def test_what_was_seen_earlier_does_not_replace_what_was_seen_later(tmp_path: Path) -> None:
