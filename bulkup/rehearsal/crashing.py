@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bulkup.core.model import Counts
+from bulkup.core.model import Counts, RunState
 from bulkup.core.rehearsal import CrashPass, Effect, Kill, RehearsedRun
 from bulkup.local.file_diff import settle
 from bulkup.local.snapshot import remove_copy
@@ -47,7 +47,8 @@ class Crashing:
         """Work on the copy `path`, which is removed. None: there was no commit to be killed at."""
         killed, ended = self._lives(path, job, kills, log, on_message)
         settle(path)
-        if not killed:
+        has_failed = ended.refusal is not None or not _have_finished(ended.runs)
+        if not killed and not has_failed:
             remove_copy(path)
             return None
         if ended.refusal is not None:
@@ -103,6 +104,10 @@ class Crashing:
             return varying_in(end_difference(self.base, self.whole, control, self.check))
         finally:
             remove_copy(control)
+
+
+def _have_finished(runs: tuple[RehearsedRun, ...]) -> bool:
+    return all(run.state is RunState.FINISHED for run in runs)
 
 
 def _sum(runs: tuple[RehearsedRun, ...]) -> Counts:

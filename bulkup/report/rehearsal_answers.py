@@ -137,6 +137,8 @@ def _crashes(work: RehearsedWork) -> Answer:
         why = "nothing was handled" if work.found_nothing else "there was no crash pass"
         return Answer(Tone.MIXED, name, f"Not known: {why}.")
     killed = f"killed {_times(len(crash.kills))} (SIGKILL) and resumed"
+    if not crash.kills:
+        killed = "run once more"
     if crash.is_same:
         varying = ""
         if crash.varying:

@@ -8,6 +8,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ import pytest
 
 from bulkup.core.errors import Exit, StateError
 from bulkup.local.importing import load as loading
+from bulkup.local.requests import Call, guarded
+from bulkup.rehearsal import crashing
 from bulkup.rehearsal import rehearse as rehearsing
 from bulkup.rehearsal.from_export import fill_from_export
-from bulkup.rehearsal.rehearse import rehearse
+from bulkup.rehearsal.killing import KillingServer
+from bulkup.rehearsal.rehearse import OPTIONS, rehearse
 from bulkup.rehearsal.room import check_room
 from bulkup.runs.target import TargetOptions
 from tests.rehearsal.data import BUMP, export_of, items, request, write
@@ -78,3 +82,46 @@ def test_a_pass_that_has_no_room_is_not_judged(tmp_path: Path, reason: str) -> N
     is_full = "full" in reason
     with pytest.raises(StateError, match="TMPDIR") if is_full else nullcontext():
         check_room(tmp_path / "scratch" / "copies", "", reason)
+
+
+def test_while_a_pass_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded Datastore refuses the commits, the pass tries them again, and ends."""
+
+    class FullServer(KillingServer):
+        def _watched(self, commit: Call) -> Call:
+            def refuse(_: bytes) -> bytes:
+                raise sqlite3.OperationalError("database or disk is full")
+
+            return guarded(refuse)
+
+    monkeypatch.setattr(crashing, "KillingServer", FullServer)
+    spec = write(tmp_path, "bump.py", BUMP)
+    wanted = request(spec, items(tmp_path / "items", 3), second=False)
+    with pytest.raises(StateError, match=NO_ROOM):
+        rehearse(replace(wanted, options=replace(OPTIONS, retry_for_s=1.0)))
+
+
+def test_a_crash_pass_that_fails_before_it_is_killed_is_told(tmp_path: Path) -> None:
+    spec = write(
+        tmp_path, "counts.py",
+        f"""
+        import pathlib
+        import bulkup
+
+        passes = pathlib.Path({str(tmp_path / "passes")!r})
+        with passes.open("a") as file:
+            file.write("x")
+
+        @bulkup.updater(kind="Item")
+        def counts(entity):
+            if len(passes.read_text()) > 1:
+                raise ValueError("only once")
+            entity["n"] += 1
+            return entity
+        """,
+    )  # fmt: skip
+    (work,) = rehearse(request(spec, items(tmp_path / "items", 3), second=False, kills=1)).works
+    assert work.finished
+    assert work.crash is not None
+    assert (work.crash.kills, work.crash.is_same) == ((), False)
+    assert work.exit_code == Exit.PENDING
