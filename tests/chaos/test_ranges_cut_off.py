@@ -14,7 +14,7 @@ from bulkup.engine.options import Options
 from bulkup.runs.ranges import work
 from bulkup.runs.ranges.view import Times
 from bulkup.runs.start import Cutting
-from tests.chaos.bench import World, quick_clock
+from tests.chaos.bench import World, dead_holder, quick_clock
 from tests.chaos.conftest import STRIDES, MakeWorld
 from tests.chaos.proxy import Action, Pass, Refuse, Seen, no_faults
 from tests.conftest import Server
@@ -27,6 +27,7 @@ RANGES = Cutting(3)
 @pytest.fixture(autouse=True)
 def _small_kinds_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splits, "MIN_PROBED_ENTITIES", 1)
+    monkeypatch.setattr(work, "this_process", dead_holder)  # so that the next one need not wait
     # What looks at the whole run has not noticed yet, so it could wait for as long again.
     monkeypatch.setattr(work, "TIMES", Times(look_every_s=3600))
 
