@@ -13,8 +13,9 @@ TOPICS = {
     3  done, but some entities failed (within the budget; `bulkup plan`: some would fail)
     4  `bulkup verify`: an entity is not done; `bulkup status --check`: a migration is pending or
        wrong; `bulkup migrate`: the file of an applied one is missing; `bulkup diff`: the sides
-       differ; `bulkup run --until-clean`: the last pass has still written;
-       `bulkup rehearse`: a crash changes the outcome, or `idempotent = True` is not true
+       differ; `bulkup run --until-clean`: the last pass still wrote something;
+       `bulkup rehearse`: a crash changes the outcome, `idempotent = True` is not true, or no
+       entity was there to handle
    10  no such updater, run, migration, folder or namespace pattern
    11  another process holds this run
    12  cancelled (`bulkup cancel`) after a clean checkpoint; resume continues
