@@ -46,7 +46,7 @@ def test_every_command_and_option_is_on_the_page() -> None:
         section = COMMANDS.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         assert section, f"{name} has no section"
         for option in command.params:
-            if isinstance(option, click.Option) and not option.hidden:
+            if isinstance(option, click.Option):
                 assert f"{max(option.opts, key=len)}" in section, f"{name} {option.opts}"
                 seen += 1
     assert seen > 300

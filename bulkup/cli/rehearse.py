@@ -94,15 +94,6 @@ class RehearseArgs:
     selection: SelectionArgs
     param: Params
     target: TargetArgs
-    all_namespaces: Annotated[
-        bool,
-        click.Option(
-            ["--all-namespaces"],
-            is_flag=True,
-            hidden=True,
-            help="Refused: rehearse each namespace with --namespace.",
-        ),
-    ]
     engine: CopyEngineArgs
     allow_empty: AllowEmpty
     output: OutputArgs
@@ -171,11 +162,6 @@ def _request(args: RehearseArgs) -> Request:
     from bulkup.rehearsal.from_export import fill_from_export
     from bulkup.rehearsal.rehearse import OPTIONS, Request
 
-    if args.all_namespaces:
-        raise click.UsageError(
-            "a rehearsal is of one run, in one namespace; leave out --all-namespaces, and rehearse "
-            "each with --namespace NAME"
-        )
     target = args.target.options()
     source = args.from_export or target.local
     if source is None:

@@ -157,7 +157,7 @@ def test_no_pending_migration_is_nothing_to_do(here: Shell) -> None:
         (("bump.py", "--local", "items.db", "-p", "stop=1"), 2, "step"),
         (("bump.py", "--local", "items.db", "--kind", "Itm"), 2, "Item"),
         (("bump.py", "--local", "items.db", "--html", "no/x.html"), 2, "there is no folder"),
-        (("bump.py", "--local", "items.db", "--all-namespaces"), 2, "each with --namespace NAME"),
+        (("bump.py", "--local", "items.db", "--all-namespaces"), 2, "No such option"),
         (("--migrations", "--local", "items.db"), 10, "there is no folder updaters"),
         (("--migrations", "x", "--local", "items.db", "--kind", "Item"), 2, "--migrations"),
     ],
