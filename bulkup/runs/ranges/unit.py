@@ -11,17 +11,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bulkup.core.closing import Closing
 from bulkup.core.environment import settled
-from bulkup.core.errors import BulkupError, NotFoundError, UpdaterError
+from bulkup.core.errors import NotFoundError, UpdaterError
 from bulkup.core.events import Listener, Report
 from bulkup.core.model import TargetInfo
 from bulkup.core.selection import EVERYTHING, Selection
-from bulkup.datastore.call_error import CallError
 from bulkup.datastore.containment import contained
 from bulkup.datastore.rpc_errors import explained
 from bulkup.datastore.target import EMULATOR_VARIABLE, Target, resolve
@@ -168,9 +167,7 @@ class RangeWorker(Closing):
     def _leave(self) -> None:
         self._view.is_working = False
         self._view.end_thread()
-        self._view.expect_no_answer(self._prepared.rpc)
-        with suppress(CallError, BulkupError):
-            self._view.leave(None, "")
+        self._view.let_go(self._prepared.rpc, None, "")
 
 
 @contextmanager

@@ -153,7 +153,7 @@ class RunView:
                 self.look()
                 self.lost = None
             except CallError as error:
-                if 0 < self._rpc.retry_policy.retry_for_s <= self._rpc.outage_s:
+                if self._has_waited:
                     self.lost = explained_error(self._rpc, error)
             except BulkupError as error:
                 self.lost = error
@@ -234,12 +234,27 @@ class RunView:
 
     # --- for the process's main thread, once the thread has ended ---
 
-    def expect_no_answer(self, rpc: Rpc) -> None:
-        """If Datastore has been away for as long as it is waited for, here or on the connection of
-        the work itself (`rpc`), send each of the last calls once: nobody waits as long again."""
-        if self.lost is not None or rpc.outage_s:
+    def let_go(self, rpc: Rpc, state: RunState | None, reason: str) -> None:
+        """`leave`, if Datastore answers; otherwise the lease expires. `rpc`: the connection of the
+        work itself, which ends the run next.
+
+        If Datastore has been away for as long as it is waited for, on either connection, each of
+        the last calls is sent once: nobody waits as long again.
+        """
+        self._expect_no_answer(rpc)
+        with contextlib.suppress(CallError, BulkupError):
+            self.leave(state, reason)
+        self._expect_no_answer(rpc)
+
+    def _expect_no_answer(self, rpc: Rpc) -> None:
+        if self.lost is not None or rpc.outage_s or self._has_waited:
             rpc.try_once()
             self._rpc.try_once()
+
+    @property
+    def _has_waited(self) -> bool:
+        """Datastore has not answered this connection for as long as it is waited for."""
+        return 0 < self._rpc.retry_policy.retry_for_s <= self._rpc.outage_s
 
     def leave(self, state: RunState | None, reason: str) -> None:
         """Leave the run. If no other process works on it, its state becomes this one;

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 
 from bulkup.core.errors import BulkupError, Exit
@@ -85,14 +85,17 @@ def work_on_ranges(
                 outcome = worker.work()
                 one_too_many = worker.one_too_many
             except CallError as error:
-                outcome = _failed(explained_error(prepared.rpc, error))
+                view.lost = explained_error(prepared.rpc, error)
+                outcome = _failed(view.lost)
             except BulkupError as error:
                 outcome = _failed(error)
             finally:
                 view.is_working = False
                 view.end_thread()
-            view.expect_no_answer(prepared.rpc)
-            _leave(view, outcome)
+            if outcome is None:
+                view.let_go(prepared.rpc, None, "")
+            else:
+                view.let_go(prepared.rpc, outcome.state, outcome.reason)
             last = view.record
             done = max(last.counts, runner.done_in_others(), key=lambda counts: counts.handled)
     prepared.rpc.on_tick = lambda: None
@@ -129,14 +132,6 @@ def _lock_again(prepared: PreparedRun, checkpoint: Checkpoint) -> None:
     """Raises HeldError, StopAskedError, StateError."""
     context = waiting(prepared, ENDING_WITHIN_S).context
     checkpoint.lock = lock_folder(checkpoint.folder, context)
-
-
-def _leave(view: RunView, outcome: Outcome | None) -> None:
-    with suppress(CallError, BulkupError):  # then the lease expires
-        if outcome is None:
-            view.leave(None, "")
-        else:
-            view.leave(outcome.state, outcome.reason)
 
 
 def _failed(error: BulkupError) -> Outcome:
