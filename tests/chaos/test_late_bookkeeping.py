@@ -372,7 +372,7 @@ def test_a_folder_is_not_resumed_when_its_record_is_gone_and_another_machine_wor
 ) -> None:
     world = make_world(server, SIZE)
     _killed_here(world)
-    some = Options(batch_size=4, limit=8)
+    some = Options(batch_size=4, limit=4)
     stopped = world.run("Increment", some, state_dir=tmp_path / "elsewhere")
     assert stopped.state is RunState.STOPPED
     _forget(world, *kinds)

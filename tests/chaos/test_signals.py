@@ -31,6 +31,9 @@ def world(lf: Server, make_world: MakeWorld) -> World:
     return make_world(lf, 60)
 
 
+ANY = ("Commit", "RunQuery", "Lookup", "AllocateIds")
+
+
 class _AtCommit:
     """Lets the nth call of `methods` and all after it hang; `there` is set when it comes."""
 
@@ -94,11 +97,16 @@ def test_a_signal_ends_the_run_after_commits_in_flight_and_it_can_be_resumed(
 
 @pytest.mark.chaos
 @pytest.mark.parametrize(("which", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("methods", [("Commit",), ("Commit", "RunQuery", "Lookup", "AllocateIds")])
+@pytest.mark.parametrize(("nth", "methods"), [(6, ("Commit",)), (15, ANY)])
 def test_a_signal_ends_the_run_in_time_when_the_server_does_not_answer(
-    world: World, tmp_path: Path, which: signal.Signals, code: int, methods: tuple[str, ...]
+    world: World,
+    tmp_path: Path,
+    which: signal.Signals,
+    code: int,
+    nth: int,
+    methods: tuple[str, ...],
 ) -> None:
-    hang = _AtCommit(6, methods=methods)
+    hang = _AtCommit(nth, methods=methods)
     ended = _signalled_while_hanging(world, tmp_path, hang, which, answers_later=False)
     hang.over = True
     world.proxy.unhang()
@@ -106,6 +114,25 @@ def test_a_signal_ends_the_run_in_time_when_the_server_does_not_answer(
     resumed = _resume(world, tmp_path)
     assert resumed.code == 0, resumed.output
     assert world.violations(children=True) == []
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(("which", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("nth", [1, 3, 6])
+def test_a_signal_ends_a_run_that_has_not_begun_in_time_when_the_server_does_not_answer(
+    world: World, tmp_path: Path, which: signal.Signals, code: int, nth: int
+) -> None:
+    """And is not taken for an outage."""
+    hang = _AtCommit(nth, methods=ANY)
+    ended = _signalled_while_hanging(world, tmp_path, hang, which, answers_later=False)
+    assert ended.code == code, ended.output
+    assert "stopped answering" not in ended.output
+    assert any(
+        words in ended.output
+        for words in (f"interrupted by {which.name} before the run", "nothing was started")
+    )
+    hang.over = True
+    world.proxy.unhang()
 
 
 def test_a_second_signal_ends_the_run_at_once_and_it_can_be_resumed(
