@@ -118,7 +118,7 @@ def test_a_signal_ends_the_run_in_time_when_the_server_does_not_answer(
 
 @pytest.mark.chaos
 @pytest.mark.parametrize(("which", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("nth", [1, 3, 6])
+@pytest.mark.parametrize("nth", [3, 6])
 def test_a_signal_ends_a_run_that_has_not_begun_in_time_when_the_server_does_not_answer(
     world: World, tmp_path: Path, which: signal.Signals, code: int, nth: int
 ) -> None:
@@ -126,11 +126,7 @@ def test_a_signal_ends_a_run_that_has_not_begun_in_time_when_the_server_does_not
     hang = _AtCommit(nth, methods=ANY)
     ended = _signalled_while_hanging(world, tmp_path, hang, which, answers_later=False)
     assert ended.code == code, ended.output
-    assert "stopped answering" not in ended.output
-    assert any(
-        words in ended.output
-        for words in (f"interrupted by {which.name} before the run", "nothing was started")
-    )
+    assert f"interrupted by {which.name} before the run started" in ended.output
     hang.over = True
     world.proxy.unhang()
 
