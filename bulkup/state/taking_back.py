@@ -81,9 +81,10 @@ def in_order(writes: Sequence[SharedWrite]) -> list[SharedWrite]:
 def _known_place(one: SharedWrite) -> tuple[object, ...]:
     """Sorts writes of which a version is known.
 
-    A write that changes nothing gets the version of the one before it: the same entity put again on
-    every server, and on Firestore's emulator a deletion of what is not there. So of several with
-    the same version, the one that made it comes first: it changed something, or its guard held.
+    A write that changes nothing gets the version that is already there. Every server does so for a
+    put of the same entity, Firestore's emulator also for a delete of an absent one. So of several
+    writes with the same version, the one that made it comes first: it changed something, or its
+    guard held.
     """
     if not one.version:
         return one.base, True, one.id  # right behind what it is guarded by

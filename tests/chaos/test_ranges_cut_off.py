@@ -1,5 +1,5 @@
-"""Datastore vanishes for good while somebody works on a run in ranges: the process ends after the
-time to retry for, says so, and the run can be resumed."""
+"""Datastore becomes unavailable for good during a run in ranges: the process ends after the retry
+time, says why, and the run can be resumed."""
 
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ def test_writes_of_which_only_the_contents_are_known_are_put_in_order() -> None:
 
 
 def test_writes_that_change_nothing_come_after_the_one_that_made_their_version() -> None:
-    """The same entity put again, and on Firestore's emulator a deletion of what is not there, get
-    the version that is there already."""
+    """A put of the same entity, and on Firestore's emulator a delete of an absent one, get the
+    version that is already there."""
     for seed in range(300):
         history = History(random.Random(seed), values=10**9, lost=0.0, blind=0.7, idle=0.5)
         for _ in range(12):
