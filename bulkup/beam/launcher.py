@@ -46,8 +46,8 @@ READS_PER_S = 5
 SLOWEST_LOOK_S = 60.0
 
 HANGS_AFTER_S = 30.0
-"""How long to wait for the runner to end after the last range is finished. Beam's own runner, with
-several processes, waits forever for one that was killed."""
+"""How long to wait for the runner to end after the last range is finished, or after Datastore was
+given up. Beam's own runner, with several processes, waits forever for one that was killed."""
 
 ENDS_WITHIN_S = 20.0
 """How long a runner in this process may take to end its pipeline after Ctrl-C."""
@@ -161,6 +161,8 @@ class _Watch:
         self._state = RangesState(0, 0, begun.counts, begun.total, ())
         self._next_look = self._clock.monotonic()
         self._finished_at: float | None = None
+        self._lost_at: float | None = None
+        """When a call had been retried for `--retry-for`, and none has been answered since."""
         self._progress = ProgressTracker(self._listen, self._clock, begun.counts)
         self._progress.total = begun.total
 
@@ -176,19 +178,22 @@ class _Watch:
             if self._clock.monotonic() >= self._next_look:
                 self._look()
             self._progress.tick()
-            if self._hangs():
-                message = "all ranges are finished, but the Beam runner does not end; left alone"
+            if why := self._why_leave():
+                message = f"{why}, but the Beam runner does not end; left alone"
                 self._prepared.context.listener(Warned(message))
                 return
 
     def _look(self) -> None:
         try:
             self._state = state = look(self._prepared, self._begun)
-        except CallError:
-            return  # shown at the next look, or by the end
+        except CallError:  # shown at the next look, or by the end
+            if self._lost_at is None:
+                self._lost_at = self._clock.monotonic()
+            return
         finally:
             every_s = min(max(LOOK_EVERY_S, self._state.total / READS_PER_S), SLOWEST_LOOK_S)
             self._next_look = self._clock.monotonic() + every_s
+        self._lost_at = None
         self._progress.counts, self._progress.total = state.counts, state.entities
         seen = RangesSeen(
             state.finished, state.total, state.counts, state.entities, int(self._clock.unix())
@@ -197,9 +202,15 @@ class _Watch:
         if state.total and state.finished == state.total and self._finished_at is None:
             self._finished_at = self._clock.monotonic()
 
-    def _hangs(self) -> bool:
-        finished_at = self._finished_at
-        return finished_at is not None and self._clock.monotonic() - finished_at > HANGS_AFTER_S
+    def _why_leave(self) -> str:
+        """Why there is nothing to wait for; empty: there is."""
+        since = self._clock.monotonic() - HANGS_AFTER_S
+        if self._finished_at is not None and self._finished_at < since:
+            return "all ranges are finished"
+        if self._lost_at is not None and self._lost_at < since:
+            self._prepared.rpc.try_once()  # calls have been retried for as long as they may be
+            return "Datastore has stopped answering"
+        return ""
 
     def _listen(self, event: Event) -> None:
         if isinstance(event, Progress):

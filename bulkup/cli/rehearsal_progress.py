@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from bulkup.rehearsal.rehearse import Step
+    from bulkup.rehearsal.request import Step
 
 _DRAW_EVERY_S = 0.1
 

@@ -26,7 +26,7 @@ from bulkup.report.text import clean
 
 if TYPE_CHECKING:
     from bulkup.core.rehearsal import Rehearsal
-    from bulkup.rehearsal.rehearse import Migrations, Request, Updater
+    from bulkup.rehearsal.request import Migrations, Request, Updater
     from bulkup.report.rehearsal_summary import RehearsalSummary
 
 MAX_CRASHES = 100
@@ -160,7 +160,7 @@ def command(args: RehearseArgs) -> int:
 def _request(args: RehearseArgs) -> Request:
     """Raises UsageError, click.UsageError."""
     from bulkup.rehearsal.from_export import fill_from_export
-    from bulkup.rehearsal.rehearse import OPTIONS, Request
+    from bulkup.rehearsal.request import OPTIONS, Request
 
     target = args.target.options()
     source = args.from_export or target.local
@@ -193,7 +193,7 @@ def _request(args: RehearseArgs) -> Request:
 def _what(args: RehearseArgs) -> Updater | Migrations:
     from bulkup.authoring.parameters import parse_assignments
     from bulkup.migrations.folder import read_folder
-    from bulkup.rehearsal.rehearse import Migrations, Updater
+    from bulkup.rehearsal.request import Migrations, Updater
 
     selection = args.selection.selection()
     if not args.migrations:

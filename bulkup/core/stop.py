@@ -62,11 +62,19 @@ class StopRequest:
 
     def raise_if_asked(self) -> None:
         """For waits before the run starts. Raises StopAskedError."""
+        error = self.error("before the run started")
+        if error is not None:
+            raise error
+
+    def error(self, when: str) -> StopAskedError | None:
+        """What ends a command that was asked to stop; None: it was not. `when` completes the
+        sentence."""
         if self.signal is not None:
             code = Exit.SIGTERM if self.signal is signal.Signals.SIGTERM else Exit.SIGINT
-            raise StopAskedError(f"interrupted by {self.signal.name} before the run started", code)
+            return StopAskedError(f"interrupted by {self.signal.name} {when}", code)
         if self.cancelled:
-            raise StopAskedError(f"{self.cancelled} before the run started", Exit.CANCELLED)
+            return StopAskedError(f"{self.cancelled} {when}", Exit.CANCELLED)
+        return None
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -3,8 +3,9 @@
 User code is loaded when the target is settled and the environment says it, so
 `datastore.Client()` means the target wherever it is called. In addition, each call of such a client
 is checked: a dry run writes nothing, a run on a file (`--local`) reaches nothing else, and a run on
-a server warns of what is written past it. Not seen: clients of other libraries (the
-generated `datastore_v1` client, ndb in handlers that take no models), and other processes.
+a server warns when such a client writes, since the run does not guard that. Not seen: clients of
+other libraries (the generated `datastore_v1` client, ndb in handlers that take no models), and
+other processes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _PACKAGES = tuple(
 
 
 class OutsideTargetError(RuntimeError):
-    """User code has called Datastore past the run's target."""
+    """User code has called a Datastore that is not the run's target."""
 
 
 @dataclass(frozen=True)

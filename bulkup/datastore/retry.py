@@ -10,6 +10,7 @@ import tenacity
 from grpc import StatusCode
 from tenacity import RetryCallState, Retrying
 
+from bulkup.core.errors import BulkupError
 from bulkup.datastore.call_error import CallError
 
 ATTEMPT_TIMEOUT_S = 60.0
@@ -58,6 +59,10 @@ def _never_asked() -> float:
     return -1.0
 
 
+def _by_nobody(_: str) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
     """How long calls are retried. All calls of a run share one."""
@@ -65,6 +70,9 @@ class RetryPolicy:
     retry_for_s: float = 600.0
     stopping_s: Callable[[], float] = _never_asked
     """Seconds since the user asked to stop; negative: not asked."""
+    stopped_by: Callable[[str], BulkupError | None] = _by_nobody
+    """Takes when the stop request took effect, and returns the error that says so; None: there was
+    no request."""
     longest_attempt_s: float = ATTEMPT_TIMEOUT_S
 
     def limit_s(self, error: BaseException | None, *, contacted: bool) -> float:

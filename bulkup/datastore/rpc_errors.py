@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def explained_error(rpc: Rpc, error: CallError) -> BulkupError:
-    """`explain`, of a call on this connection."""
+    """`explain`, of a call on this connection. A call that was given up because the user asked to
+    stop is not an outage: then a StopAskedError."""
+    stopped_by = rpc.retry_policy.stopped_by
+    if error.worth_another_try and (asked := stopped_by(f"while {rpc.address} did not answer")):
+        return asked
     return explain(error, address=rpc.address, project=rpc.project, contacted=rpc.contacted)
 
 
@@ -104,10 +108,8 @@ def _no_answer(error: CallError, cause: Cause | None, address: str, contacted: b
 
 @contextmanager
 def explained(rpc: Rpc) -> Iterator[None]:
-    """Turn a CallError into one that a user can act on."""
+    """Turn a CallError into what `explained_error` says."""
     try:
         yield
     except CallError as error:
-        raise explain(
-            error, address=rpc.address, project=rpc.project, contacted=rpc.contacted
-        ) from error
+        raise explained_error(rpc, error) from error

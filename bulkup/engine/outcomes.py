@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bulkup.core.errors import BulkupError, Exit
+from bulkup.core.errors import BulkupError, Exit, StopAskedError
 from bulkup.core.events import Detailed
 from bulkup.core.model import RunState
 from bulkup.core.stop import Stopped
@@ -43,7 +43,7 @@ def outcome_of(
     if isinstance(error, BudgetExceeded):
         return Outcome(RunState.FAILED, _over_budget(error), Exit.FAILED, over_budget=True)
     if isinstance(error, BulkupError):
-        return Outcome(RunState.FAILED, error.message, error.exit_code, error.details)
+        return outcome_of_refusal(error)
     if control.is_interrupted and error.worth_another_try:
         # The signal has shortened the retries, so the signal is why the runner ended.
         stopped = control.interrupted()
@@ -54,6 +54,13 @@ def outcome_of(
         )  # fmt: skip
     explained = explain(error, address=rpc.address, project=rpc.project, contacted=rpc.contacted)
     return Outcome(RunState.FAILED, explained.message, explained.exit_code, explained.details)
+
+
+def outcome_of_refusal(error: BulkupError) -> Outcome:
+    """The outcome where this error leaves nothing to work on."""
+    asked = isinstance(error, StopAskedError)
+    state = RunState.INTERRUPTED if asked else RunState.FAILED
+    return Outcome(state, error.message, error.exit_code, error.details)
 
 
 def _over_budget(exceeded: BudgetExceeded) -> str:

@@ -2,6 +2,7 @@
 
 find.py          the namespaces that match a pattern
 group_run.py     executes an updater in every namespace, once in each
+runs_listener.py what the report of all namespaces says of each run
 results.py       the result of each namespace
 stored.py        a group as the state directory knows it
 totals.py        totals over their reports

@@ -14,23 +14,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from bulkup.core.errors import (
-    BulkupError,
-    Exit,
-    NotFoundError,
-    StopAskedError,
-)
-from bulkup.core.events import (
-    Event,
-    GroupEnded,
-    GroupStarted,
-    Report,
-    RunEnded,
-    SpaceResult,
-    Warned,
-    WarningKind,
-    after,
-)
+from bulkup.core.errors import BulkupError, Exit, NotFoundError, StopAskedError
+from bulkup.core.events import GroupEnded, GroupStarted, Report, SpaceResult, WarningKind
 from bulkup.core.model import Counts, GateResult, RunState
 from bulkup.core.records import first_id, new_run_id
 from bulkup.datastore.rpc import Rpc
@@ -46,7 +31,7 @@ from bulkup.namespaces.group_checks import (
 )
 from bulkup.namespaces.group_gate import gates_of, pass_gate_of_group
 from bulkup.namespaces.results import GroupResults
-from bulkup.namespaces.totals import Totals
+from bulkup.namespaces.runs_listener import RunsListener
 from bulkup.namespaces.unheard import (
     forget_unheard_groups,
     note_all_done,
@@ -138,13 +123,8 @@ class GroupRun:
         self._limits = RunLimits(context.options, context.clock)
         self._started = context.clock.now()
         self._started_at = context.clock.monotonic()
-        self._totals = Totals()
+        self._runs = RunsListener(context.listener, self._limits)
         self._results = GroupResults(())
-        self._namespace = ""
-        """The namespace that is worked on."""
-        self._reports: list[Report] = []
-        """The reports of that namespace: its run's, and those of the successors."""
-        self._any_run_ended = False
         self._gate: GateResult | None = None
         self._gates: dict[str, GateResult] = {}
         """The dry passes that came before this group, by namespace."""
@@ -170,7 +150,7 @@ class GroupRun:
             check_file(self._target.info, self._context)
         if self._dry_run:
             if unfinished is not None:
-                self._warn(
+                self._runs.warn(
                     f"group {unfinished.group_id} of the same work is unfinished; without "
                     "--dry-run this command resumes it after the entities that are done"
                 )
@@ -180,7 +160,7 @@ class GroupRun:
             if group.namespaces and not self._dry_run and not resumed:
                 with self._prepare(group.namespaces[0]) as prepared:
                     for warning in done_before(prepared, self._context, fresh=self._fresh):
-                        self._warn(warning.message, warning.kind)
+                        self._runs.warn(warning.message, warning.kind)
                     check_kind(prepared)  # so that a query that is wrong leaves no trace
                     checked = has_check(prepared.updater, "check_before")
                 check_approvals(group, self._target.info, self._context, self._prepare)
@@ -224,7 +204,7 @@ class GroupRun:
 
     def _warn_of_similar(self, group: Group) -> None:
         for other in self._groups.others(group.updater):
-            self._warn(
+            self._runs.warn(
                 f"group {other.group_id} of {other.updater} is unfinished, with other parameters "
                 f"or pattern ({other.pattern!r}); this is a new group, and handles all entities"
             )
@@ -243,7 +223,7 @@ class GroupRun:
             )
         )
         if not group.namespaces:
-            self._warn(f"no namespace with data matches {self._pattern!r}; nothing was done")
+            self._runs.warn(f"no namespace with data matches {self._pattern!r}; nothing was done")
         self._results = GroupResults(group.namespaces)
         if not self._dry_run:
             self._report_unheard(self._read_results(group, group.namespaces))
@@ -257,7 +237,7 @@ class GroupRun:
                         note_all_done(self._context, group.group_id, self._identity)
                     self._groups.end(group)
             except BulkupError as error:
-                self._warn(
+                self._runs.warn(
                     f"every namespace is done, but recording that failed ({error.message}); repeat "
                     "the command to record it, which runs nothing again"
                 )
@@ -273,7 +253,7 @@ class GroupRun:
                 if limit is not None:
                     code = Exit.DONE if self._dry_run else Exit.LIMIT  # nothing to resume
                     return _Ending(RunState.STOPPED, limit, code)
-                self._namespace = namespace
+                self._runs.namespace = namespace
                 try:
                     self._context.stop.raise_if_asked()
                     with explained(self._rpc):
@@ -281,7 +261,7 @@ class GroupRun:
                 except StopAskedError as asked:
                     return _Ending(RunState.INTERRUPTED, asked.message, asked.exit_code)
                 except BulkupError as error:
-                    if not self._any_run_ended:
+                    if not self._runs.any_ended:
                         raise
                     return self._failed(namespace, error)
                 result = self._results[namespace]
@@ -292,10 +272,10 @@ class GroupRun:
 
     def _failed(self, namespace: str, error: BulkupError) -> _Ending:
         if error.details:
-            self._warn(error.details)
-        between_runs = bool(self._reports)
+            self._runs.warn(error.details)
+        between_runs = bool(self._runs.reports)
         if between_runs:
-            self._results.from_reports(namespace, self._take_reports())
+            self._results.from_reports(namespace, self._runs.take_reports())
         exit_code = self._results.fail(namespace, error, between_runs=between_runs)
         reason = f"{display_name(namespace)}: {error.message}"
         return _Ending(RunState.FAILED, reason, exit_code)
@@ -314,7 +294,7 @@ class GroupRun:
         if self._dry_run:
             with self._prepare(namespace) as prepared:
                 report = start(prepared)
-            self._results.from_reports(namespace, self._take_reports() or [report])
+            self._results.from_reports(namespace, self._runs.take_reports() or [report])
             return group
 
         def on_found(record: RunRecord) -> None:
@@ -342,7 +322,9 @@ class GroupRun:
                 if not self._results.is_over(namespace):
                     raise
                 return group
-        reports = self._take_reports() or [report]  # there are no events of what was done before
+        reports = self._runs.take_reports() or [
+            report
+        ]  # there are no events of what was done before
         # Of a dry pass that was not clean, nothing was done.
         reports = [replace(one, counts=Counts()) if one.dry_run else one for one in reports]
         self._results.from_reports(namespace, reports)
@@ -354,7 +336,7 @@ class GroupRun:
         context = replace(
             self._context,
             options=self._limits.remaining(),
-            listener=self._on_event,
+            listener=self._runs,
             on_done=lambda _: True,  # see `group_checks.done_before`
         )
         return prepare_on(self._target.within(namespace), self._loaded, context)
@@ -364,43 +346,19 @@ class GroupRun:
 
     def _report_unheard(self, records: Mapping[str, RunRecord]) -> None:
         """Report the runs that are finished, and whose process was killed before it said so."""
-        context = replace(self._context, listener=self._on_event)
+        context = replace(self._context, listener=self._runs)
         for namespace, record in records.items():
             if record.state is RunState.FINISHED:
-                self._namespace = namespace
+                self._runs.namespace = namespace
                 ledger = Ledger(self._rpc, self._target.within(namespace).info)
                 report_unheard_run(context, ledger, record)
-        self._take_reports()  # the records have given the results
-
-    # --- events ---
-
-    def _on_event(self, event: Event) -> None:
-        self._limits.observe(event)
-        if isinstance(event, RunEnded):
-            self._any_run_ended = True
-            self._reports.append(event.report)
-            self._totals.add(display_name(self._namespace), event.report)
-        if isinstance(event, Warned):
-            if event.kind is WarningKind.EMPTY_QUERY:
-                return  # many tenants have no entities of a kind; the table says 0
-            if self._totals.was_said(event):
-                return
-            self._totals.warn(after(f"{display_name(self._namespace)}: ", event.message))
-        self._context.listener(event)
-
-    def _take_reports(self) -> list[Report]:
-        reports, self._reports = self._reports, []
-        return reports
-
-    def _warn(self, message: str, kind: WarningKind = WarningKind.OTHER) -> None:
-        self._totals.warn(message)
-        self._context.listener(Warned(message, kind))
+        self._runs.take_reports()  # the records have given the results
 
     def _end(self, group: Group, ending: _Ending, appeared: tuple[str, ...]) -> Report:
-        results, totals, clock = self._results.all(), self._totals, self._context.clock
+        results, totals, clock = self._results.all(), self._runs.totals, self._context.clock
         counts = self._results.counts()
         if results and ending.state is RunState.FINISHED and not counts.handled:
-            self._warn(
+            self._runs.warn(
                 "the query found no entities in any namespace: check the kind's name and the "
                 "filters",
                 WarningKind.EMPTY_QUERY,

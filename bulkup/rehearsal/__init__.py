@@ -1,6 +1,7 @@
 """Rehearsals: an updater, its chain or a folder of migrations, run whole on a throwaway copy of
 real data.
 
+request.py     what to rehearse, on which copy, and how
 rehearse.py    what is done in which order, and the result
 from_export.py the copy of an export
 workplace.py   the private folder of the copies, which is removed in the end

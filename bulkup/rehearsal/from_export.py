@@ -9,7 +9,7 @@ from bulkup.local.exports.place import Database
 from bulkup.local.importing.load import Destination, load_export, open_source
 from bulkup.local.importing.report import Group, LoadReport
 from bulkup.local.importing.selection import Selection
-from bulkup.rehearsal.rehearse import Fill, Watch
+from bulkup.rehearsal.request import Fill, Watch
 from bulkup.runs.target import TargetOptions
 
 _MOST_SHOWN = 10

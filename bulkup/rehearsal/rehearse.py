@@ -6,9 +6,9 @@ import math
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from bulkup.authoring.loader import check_is_there as check_updater_is_there
@@ -26,17 +26,16 @@ from bulkup.core.rehearsal import (
     RehearsedWork,
     SecondRun,
 )
-from bulkup.core.selection import EVERYTHING, Selection
 from bulkup.core.stop import StopRequest
 from bulkup.core.version import __version__
 from bulkup.engine.batches import MAX_BATCH_SIZE
 from bulkup.engine.compare.effect import Tally
-from bulkup.engine.options import Options
 from bulkup.local.file_diff import changes, counted, settle
 from bulkup.local.snapshot import copy_at_rest, remove_copy, snapshot
 from bulkup.rehearsal.crashing import Crashing
 from bulkup.rehearsal.loading import check_loads
 from bulkup.rehearsal.process import run_pass
+from bulkup.rehearsal.request import Migrations, Request, Step, Updater
 from bulkup.rehearsal.room import check_room, room_in
 from bulkup.rehearsal.work import (
     Ended,
@@ -49,70 +48,12 @@ from bulkup.rehearsal.work import (
 )
 from bulkup.rehearsal.workplace import workplace
 from bulkup.runs.plan import forecast
-from bulkup.runs.prices import Prices, bill, prices_for
-from bulkup.runs.target import TargetOptions, check_is_there
+from bulkup.runs.prices import bill
+from bulkup.runs.target import check_is_there
 from bulkup.state.kinds import OWN_KINDS
 
-DEFAULT_KILLS = 5
 _CHECKED_EVERY = 1000
 """Entities compared between two checks for a request to stop."""
-
-OPTIONS = Options(max_hold_s=30.0, retry_for_s=60.0)
-"""A pass must not wait forever: if its updater is not `healthy`, it ends with the reason."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a rehearsal is doing."""
-
-    title: str
-    """`Run add_full_name`."""
-    done: int = 0
-    """Entities."""
-    total: int | None = None
-
-
-@dataclass(frozen=True)
-class Updater:
-    """What is rehearsed: one updater with its successors."""
-
-    spec: str
-    params: Mapping[str, str] = field(default_factory=dict)
-    selection: Selection = EVERYTHING
-
-
-@dataclass(frozen=True)
-class Migrations:
-    """What is rehearsed: all pending migrations of a folder, each on the data that those before it
-    left."""
-
-    folder: str
-    params: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-
-Watch = Callable[[str, int, int | None], None]
-"""Receives the current step, how many entities are done, and of how many. May raise."""
-Fill = Callable[[Path, Watch], tuple[str, ...]]
-"""Makes the file of the copy; returns a sentence for each thing that it left out."""
-
-
-@dataclass(frozen=True)
-class Request:
-    what: Updater | Migrations
-    source: str
-    """As the user gave it."""
-    target: TargetOptions = field(default_factory=TargetOptions)
-    """The target that the entities belong to; `local` is ignored."""
-    fill: Fill | None = None
-    """Of an export; None: `source` is a file of the embedded Datastore."""
-    sample: str = ""
-    options: Options = OPTIONS
-    allow_empty: bool = False
-    prices: Prices = field(default_factory=prices_for)
-    second: bool = True
-    """Whether to run the same work once more."""
-    kills: int = DEFAULT_KILLS
-    """How many times to kill the crash pass; 0: leave it out."""
 
 
 def rehearse(

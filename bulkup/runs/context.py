@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from bulkup.core.model import TargetInfo
 from bulkup.core.paths import current_directory
 from bulkup.core.spans import Observer
 from bulkup.core.stop import StopRequest
-from bulkup.datastore.call_error import CallError
 from bulkup.datastore.connect import open_rpc
 from bulkup.datastore.containment import Containment
 from bulkup.datastore.retry import RetryPolicy
@@ -119,23 +117,12 @@ class RunContext:
         """The same, with the time of the connection's server in place of this machine's."""
         return replace(self, clock=replace(self.clock, unix=rpc.server_time.now))
 
-    @contextmanager
-    def stoppable(self) -> Iterator[None]:
-        """Catch SIGINT and SIGTERM. A call that is given up because of them is not an outage.
-
-        Raises StopAskedError.
-        """
-        with self.stop.listening():
-            try:
-                yield
-            except CallError:
-                self.stop.raise_if_asked()
-                raise
-
     def connect(self, target: Target) -> Rpc:
         """Open a connection whose calls are retried as the options say, and not long after a stop
         request."""
-        policy = RetryPolicy(self.options.retry_for_s, stopping_s=self.stop.seconds)
+        policy = RetryPolicy(
+            self.options.retry_for_s, stopping_s=self.stop.seconds, stopped_by=self.stop.error
+        )
         rpc = open_rpc(target, policy, self.clock)
         rpc.on_tick = _SilenceWatch(rpc, self.listener)
         return rpc

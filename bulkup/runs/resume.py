@@ -202,7 +202,7 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
 
 def _resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
     context, ledger, run_info = prepared.context, prepared.ledger, checkpoint.run_info
-    with context.stoppable():
+    with context.stop.listening():
         to_sweep = ledger.to_sweep()  # in flight with the next request
         record = ledger.read(run_info.run_id)
         sweep_markers(ledger, prepared.rpc, to_sweep)

@@ -84,7 +84,7 @@ def start(
     beginning = _Beginning(
         prepared, run_info, fresh, keep_record, once, on_found, in_group, cutting or Cutting()
     )
-    with context.stoppable():
+    with context.stop.listening():
         if context.options.dry_run:
             return beginning.dry_run()
         found = beginning.look()

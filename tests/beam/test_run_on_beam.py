@@ -10,9 +10,13 @@ import pytest
 
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
 
+from grpc import StatusCode
+
 from bulkup.beam import launcher
 from bulkup.cli import call
+from bulkup.state.ranges_seen import SEEN_NAME
 from tests.beam.conftest import PROCESSES, BeamShell
+from tests.chaos.proxy import Action, Pass, Refuse, Seen, proxy_to
 from tests.cli.shell import ended, markers
 from tests.conftest import Server
 
@@ -187,6 +191,35 @@ def test_a_runner_that_never_ends_is_left_alone_when_all_ranges_are_finished(
     beam_shell.seed(embedded, 40)
     words = ["run", "bump.py", "--on", "beam", "--ranges", "2", "--yes", "-q"]
     assert call([*words, "--", "--runner=tests.beam.runners.Hangs"]) == 0
+    beam_shell.once()
+
+
+def test_a_runner_that_never_ends_is_left_alone_when_datastore_is_gone(
+    beam_shell: BeamShell,
+    embedded: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(launcher, "HANGS_AFTER_S", 0.5)
+    monkeypatch.setattr(launcher, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", embedded.project)
+    monkeypatch.chdir(beam_shell.folder)
+    beam_shell.seed(embedded, 40)
+
+    def gone(_: Seen) -> Action:
+        """As soon as the command has looked how far the run is."""
+        has_looked = any(beam_shell.folder.glob(f".bulkup/*/{SEEN_NAME}"))
+        return Refuse(StatusCode.UNAVAILABLE) if has_looked else Pass()
+
+    words = ["run", "bump.py", "--on", "beam", "--ranges", "2", "--yes", "-q", "--retry-for", "1"]
+    with proxy_to(embedded.host) as proxy:
+        proxy.faults = gone
+        monkeypatch.setenv("DATASTORE_EMULATOR_HOST", proxy.address)
+        assert call([*words, "--", "--runner=tests.beam.runners.Service"]) == 1
+    said = " ".join(capfd.readouterr().err.split())
+    assert "Datastore has stopped answering, but the Beam runner does not end" in said
+    assert "Traceback" not in said
+    assert beam_shell.bulkup("resume").code == 0
     beam_shell.once()
 
 

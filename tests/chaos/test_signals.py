@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from bulkup.datastore.retry import AFTER_STOP_S
+from bulkup.engine.options import Options
 from tests.chaos.bench import UPDATERS, World
 from tests.chaos.child import Outcome, bulkup, outcome, start
 from tests.chaos.conftest import MakeWorld
@@ -127,6 +128,64 @@ def test_a_signal_ends_a_run_that_has_not_begun_in_time_when_the_server_does_not
     ended = _signalled_while_hanging(world, tmp_path, hang, which, answers_later=False)
     assert ended.code == code, ended.output
     assert f"interrupted by {which.name} before the run started" in ended.output
+    hang.over = True
+    world.proxy.unhang()
+
+
+MIGRATION = """\
+from bulkup import Updater
+
+class Increment(Updater):
+    def get_query(self):
+        return self.client.query(kind="Thing")
+
+    def handle_entity(self, entity):
+        entity["n"] += 1
+        self.put(entity)
+"""
+
+COMMANDS = [
+    "plan Increment --full",
+    "verify AtLeastOne",
+    "run Increment --dry-run",
+    "run Increment --ranges 3",
+    "run Increment --all-namespaces --yes",
+    "migrate FOLDER --yes",
+    "migrate FOLDER --dry-run",
+    "migrate FOLDER --all-namespaces --yes",
+    "resume RUN",
+    "undo RUN --yes",
+]
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("nth", [2, 5, 8])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_signal_ends_every_command_in_time_when_the_server_does_not_answer(
+    embedded: Server, make_world: MakeWorld, tmp_path: Path, command: str, nth: int
+) -> None:
+    """At any call of its beginning, and that is not taken for an outage."""
+    world = make_world(embedded, 60)
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations/0001_increment.py").write_text(MIGRATION)
+    words = {"FOLDER": str(tmp_path / "migrations")}
+    if "RUN" in command:
+        limit = 20 if command.startswith("resume") else None
+        words["RUN"] = world.run("Increment", Options(batch_size=5, limit=limit)).run_id
+    first, what, *rest = [words.get(word, word) for word in command.split()]
+    what = f"{UPDATERS}:{what}" if what.isalpha() else what
+    target = ["--project", world.server.project, "--state-dir", str(world.state_dir), "-q"]
+    args = [first, what, *rest, *target]
+    hang = _AtCommit(nth, methods=ANY)
+    world.proxy.faults = hang
+    process, folder = start(args, emulator=world.proxy.address, folder=tmp_path)
+    assert hang.there.wait(30)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join(HANGING_END_S)
+    ended = outcome(process, folder)
+    assert ended.code == 130, ended.output
+    assert "stopped answering" not in ended.output
     hang.over = True
     world.proxy.unhang()
 

@@ -16,7 +16,7 @@ from bulkup.local.exports.writer import ExportWriter
 from bulkup.local.file_diff import settle
 from bulkup.local.storage import Storage
 from bulkup.local.transfer import Source, load
-from bulkup.rehearsal.rehearse import OPTIONS, Request, Updater
+from bulkup.rehearsal.request import OPTIONS, Request, Updater
 
 BUMP = """
     import bulkup

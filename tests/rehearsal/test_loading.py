@@ -8,7 +8,8 @@ import pytest
 
 from bulkup.core.errors import BulkupError, Exit
 from bulkup.rehearsal.from_export import fill_from_export
-from bulkup.rehearsal.rehearse import Request, Updater, Watch, rehearse
+from bulkup.rehearsal.rehearse import rehearse
+from bulkup.rehearsal.request import Request, Updater, Watch
 from bulkup.runs.target import TargetOptions
 from tests.rehearsal.data import BUMP, export_of, write
 

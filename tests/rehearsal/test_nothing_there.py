@@ -11,7 +11,8 @@ from bulkup.core.errors import Exit
 from bulkup.core.rehearsal import Rehearsal
 from bulkup.core.selection import Selection
 from bulkup.rehearsal.from_export import fill_from_export
-from bulkup.rehearsal.rehearse import Migrations, Request, Updater, rehearse
+from bulkup.rehearsal.rehearse import rehearse
+from bulkup.rehearsal.request import Migrations, Request, Updater
 from bulkup.report.rehearsal_summary import summarize_rehearsal
 from bulkup.report.summary_model import Tone
 from bulkup.runs.target import TargetOptions

@@ -14,7 +14,8 @@ from bulkup.core.errors import BulkupError, Exit
 from bulkup.core.model import RunState
 from bulkup.core.rehearsal import Rehearsal, RehearsedWork
 from bulkup.rehearsal.from_export import fill_from_export
-from bulkup.rehearsal.rehearse import Migrations, Request, rehearse
+from bulkup.rehearsal.rehearse import rehearse
+from bulkup.rehearsal.request import Migrations, Request
 from bulkup.runs.target import TargetOptions
 from tests.rehearsal.data import BUMP, LABEL, export_of, items, make_file, request, write
 

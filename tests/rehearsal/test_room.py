@@ -21,7 +21,8 @@ from bulkup.rehearsal import crashing
 from bulkup.rehearsal import rehearse as rehearsing
 from bulkup.rehearsal.from_export import fill_from_export
 from bulkup.rehearsal.killing import KillingServer
-from bulkup.rehearsal.rehearse import OPTIONS, rehearse
+from bulkup.rehearsal.rehearse import rehearse
+from bulkup.rehearsal.request import OPTIONS
 from bulkup.rehearsal.room import check_room
 from bulkup.runs.target import TargetOptions
 from tests.rehearsal.data import BUMP, export_of, items, request, write

@@ -21,7 +21,7 @@ from bulkup.core.model import Counts, RunState
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc_errors import explained_error
 from bulkup.engine.options import Options
-from bulkup.engine.outcomes import Outcome
+from bulkup.engine.outcomes import Outcome, outcome_of_refusal
 from bulkup.runs.acquire import lock_folder, open_checkpoint
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.ranges.at_work import RangeEnd, RangeRunner
@@ -86,9 +86,9 @@ def work_on_ranges(
                 one_too_many = worker.one_too_many
             except CallError as error:
                 view.lost = explained_error(prepared.rpc, error)
-                outcome = _failed(view.lost)
+                outcome = outcome_of_refusal(view.lost)
             except BulkupError as error:
-                outcome = _failed(error)
+                outcome = outcome_of_refusal(error)
             finally:
                 view.is_working = False
                 view.end_thread()
@@ -132,10 +132,6 @@ def _lock_again(prepared: PreparedRun, checkpoint: Checkpoint) -> None:
     """Raises HeldError, StopAskedError, StateError."""
     context = waiting(prepared, ENDING_WITHIN_S).context
     checkpoint.lock = lock_folder(checkpoint.folder, context)
-
-
-def _failed(error: BulkupError) -> Outcome:
-    return Outcome(RunState.FAILED, error.message, error.exit_code, error.details)
 
 
 def tell_start(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> None:
