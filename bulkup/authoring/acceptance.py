@@ -1,4 +1,4 @@
-"""How an updater says that an entity is done: `is_done`, if it has one."""
+"""An updater's `is_done`, which says whether an entity is already as the updater leaves it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bulkup.core.errors import UsageError
 
 
 def acceptance_of(updater: Updater, name: str) -> Callable[[Any], Any] | None:
-    """A function of an entity; None: the updater has no `is_done`.
+    """The updater's `is_done` as a function of an entity; None if it has none.
 
-    That of a decorated function gets the parameters that it names. `name`: of the updater. Raises
-    UsageError for one whose answer would always count as True.
+    The `is_done` of a decorated function gets the parameters that it accepts. `name`: the updater's
+    name. Raises UsageError if `is_done` cannot be called or its result would always be true.
     """
     if isinstance(updater, FunctionUpdater):
         is_done: Any = updater.spec.is_done

@@ -1,4 +1,4 @@
-"""Updaters to derive from: they have the handler, or what `--kind` selects as their query."""
+"""Base classes of updaters: with a ready-made handler, or with a query that `--kind` selects."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ class BulkDelete(Updater):
 
 
 class SelectionUpdater(Updater):
-    """Base class of updaters without a query of their own: they handle what the user selects with
-    `--kind`, and perhaps `--ancestor` and `--where`."""
+    """Base class of updaters without a query of their own. They handle the entities that the user
+    selects with `--kind`, optionally narrowed by `--ancestor` and `--where`."""
 
     kind: str | None = None
-    """The kind to handle, where the class or a parameter says it; None: `--kind` does."""
+    """The kind to handle, if the class or a parameter sets it; None if `--kind` does."""
     selected_kind = ""
-    """The kind that was selected with `--kind`; the run sets it."""
+    """The kind selected with `--kind`; set by the run."""
 
     @property
     def handled_kind(self) -> str:
-        """Empty: none was given."""
+        """The kind to handle; empty if none was given."""
         return self.kind or self.selected_kind
 
     @property
     def has_kind(self) -> bool:
-        """Whether it has a query without a selection."""
+        """Whether the updater has a query even without `--kind`."""
         return bool(self.kind) or type(self).get_query is not SelectionUpdater.get_query
 
     def get_query(self) -> Query:
         return self.client.query(kind=self.handled_kind or None)
 
     def check_kind(self) -> None:
-        """Raise UsageError for a kind that makes no sense for it."""
+        """Raise UsageError for a kind that makes no sense for this updater."""

@@ -1,7 +1,7 @@
-"""The names of the built-in updaters, and where they are.
+"""The names of the built-in updaters, and where their classes are.
 
-Each has a hyphen, so that none is ever the name of a module of a user's. Their code is above this
-layer, so it is imported when it is asked for.
+Each name has a hyphen, so it can never be the name of a user's module. The classes are in a higher
+layer, so they are imported only when needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BUILT_INS: Mapping[str, str] = {
     "bulk-put": "built_in:BulkPutKind",
     "bulk-delete": "built_in:BulkDeleteKind",
 }
-"""By name: the module in `bulkup.transforms`, and the class in it."""
+"""By name: the module in `bulkup.transforms` and the class in it, as `module:Class`."""
 
 _NAMES = {f"bulkup.transforms.{place}": name for name, place in BUILT_INS.items()}
 
@@ -41,7 +41,7 @@ def built_in(name: str) -> Any:
 
 
 def built_in_name(definition: Any) -> str:
-    """The name of a built-in updater; empty: it is none."""
+    """The name of a built-in updater; empty if `definition` is not one."""
     module, name = getattr(definition, "__module__", ""), getattr(definition, "__qualname__", "")
     return _NAMES.get(f"{module}:{name}", "")
 

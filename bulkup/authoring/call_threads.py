@@ -1,8 +1,8 @@
 """Which handler call a thread works for.
 
-A handler may put, delete and log on threads that it starts. One that it leaves behind would write
-into whichever call runs by then, so each thread, and each task of a pool, belongs to the call that
-has started it. Nothing of this is done for handlers without threads.
+A handler may put, delete and log on threads that it starts. A thread that outlives its handler
+call would write into whichever call runs by then. So each thread, and each task of a pool, belongs
+to the call that started it. None of this affects handlers that start no threads.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _LEFT_BEHIND = (
 class _Call(NamedTuple):
     sink: WriteSink
     own: Any
-    """The handled entity, which is another object in each call."""
+    """The handled entity: a different object in each call."""
 
 
 class _Here(threading.local):
     sink: WriteSink | None = None
-    """Of the handler that runs on this thread."""
+    """The sink of the handler that runs on this thread."""
     call: _Call | None = None
-    """The call that has submitted the task which runs on this thread."""
+    """The call that submitted the task running on this thread."""
 
 
 _here = _Here()
@@ -44,11 +44,11 @@ _start, _submit = threading.Thread.start, ThreadPoolExecutor.submit
 
 
 _of_task: ContextVar[_Call | None] = ContextVar("_of_task", default=None)
-"""The call of an async handler, in its task and in those that this has created."""
+"""The call of an async handler, in the handler's task and in the tasks that this task creates."""
 
 
 def current_call() -> _Call | None:
-    """The call for which this thread, or this task, works. It may have ended."""
+    """The call that this thread or task works for. The call may have ended."""
     sink = _here.sink
     if sink is not None:
         return _Call(sink, sink.own)
@@ -57,7 +57,7 @@ def current_call() -> _Call | None:
 
 
 def begin_task(sink: WriteSink) -> None:
-    """This task works for the call that the sink has begun."""
+    """Note that this task works for the call that the sink has begun."""
     _of_task.set(_Call(sink, sink.own))
 
 
@@ -66,7 +66,7 @@ def left_behind() -> RuntimeError:
 
 
 def _is_internal(module: str) -> bool:
-    """Whether gRPC or bulkup itself starts a thread, which happens between two calls, too."""
+    """Whether a module belongs to gRPC or bulkup, which also start threads between two calls."""
     package, _, rest = module.partition(".")
     return package == "grpc" or (package == "bulkup" and not rest.startswith("examples"))
 
@@ -102,8 +102,10 @@ def _replace(start: Any, submit: Any) -> None:
 
 @contextmanager
 def handling(sink: WriteSink | None) -> Iterator[None]:
-    """Note within this block which threads the handler on this thread starts. None: handlers run
-    elsewhere, in tasks."""
+    """Within this block, tie the threads that the handler on this thread starts to its call.
+
+    `sink`: None if handlers run elsewhere, in tasks.
+    """
     global _open, _start, _submit
     with _lock:
         if _open == 0 and threading.Thread.start is not _start_for_call:
@@ -122,16 +124,16 @@ def handling(sink: WriteSink | None) -> Iterator[None]:
 
 
 def end_call(sink: WriteSink) -> None:
-    """The handler has returned: its threads are refused from now on."""
+    """The handler has returned: refuse writes by its threads from now on."""
     with _lock:
         sink.own = NOTHING
 
 
 class SharedSink(WriteSink):
-    """A sink for one thread of several. Raises RuntimeError on those of another call."""
+    """A sink for one of several threads. Raises RuntimeError on a thread of another call."""
 
     def __init__(self, sink: WriteSink, of: WriteSink | None = None) -> None:
-        """`of`: the sink of the call, if that has one for each entity of a batch."""
+        """`of`: the sink of the whole call, if `sink` is for one entity of a batch."""
         self._sink = sink
         self._of = of or sink
         self._call = current_call()

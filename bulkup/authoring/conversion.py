@@ -51,7 +51,7 @@ class ValueType:
     parse: Callable[[str], Any]
     fit: Callable[[Any], Any]
     wordy: bool = False
-    """`none` may be one of its values (of an Enum or a Literal)."""
+    """True if `none` may be one of the values, in an Enum or a Literal."""
 
 
 def value_type(annotation: Any) -> ValueType:

@@ -1,4 +1,4 @@
-"""Which of a module's names are updaters, and whether one of them can run."""
+"""Finds the updaters that a module defines, and checks whether they can run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bulkup.core.similar import similar_names
 
 
 def is_updater(value: Any) -> bool:
-    # Statically: a mock has every attribute, and a lazy module imports something to provide one.
+    # Look it up statically: a mock has every attribute, and a lazy module would import something.
     if issubclass(type(value), type):
         return Updater in value.__mro__
     try:
@@ -53,7 +53,8 @@ def _has(cls: type, *names: str) -> bool:
 
 
 def _meant(cls: type, *names: str) -> str:
-    """What the class has in place of one of these, as the end of a sentence; empty: nothing."""
+    """The end of a sentence about an attribute that may be meant to be one of `names`; empty if
+    the class has none."""
     own = cls.__mro__[: cls.__mro__.index(Updater)]
     there = {name for base in own for name in vars(base) if not name.startswith("_")}
     for name in names:
@@ -69,7 +70,7 @@ def _updaters_in(module: ModuleType) -> dict[str, Any]:
     for name, value in list(vars(module).items()):
         if not (callable(value) and is_updater(value)):
             continue
-        # Prefer the name in `class Name` to an alias, in whatever order they come.
+        # Prefer the name in `class Name` to an alias, whichever comes first.
         if id(value) not in found or getattr(value, "__name__", "") == name:
             found[id(value)] = (name, value)
     return dict(found.values())
@@ -170,16 +171,16 @@ def check(definition: Any, name: str) -> None:
         failures, once, ignored = spec.max_failures, spec.once, spec.ignore_warnings
         concurrency = spec.concurrency
     _check_ignored(ignored, name)
-    # A class may have had an attribute of this name before it meant anything.
+    # Older code may use this name for an attribute of its own.
     if concurrency is not Updater.concurrency and _has_async_handler(definition):
         check_concurrency(concurrency, name)
-    # A class may have had a method of this name before it meant anything.
+    # Older code may use this name for a method of its own.
     if not (isinstance(once, (bool, Param)) or callable(once)):
         raise UsageError(f"once of {name} is {once!r:.80}; use True or False")
     if isinstance(failures, Param):
         return
     if isinstance(failures, str) and "%" not in failures:
-        raise _not_max_failures(failures, name)  # in Python, a number is a number
+        raise _not_max_failures(failures, name)  # in Python, a number is not a string
     check_max_failures(failures, name)
 
 
@@ -202,7 +203,7 @@ def _has_async_handler(definition: Any) -> bool:
 def check_concurrency(concurrency: Any, name: str) -> None:
     """Raises UsageError."""
     if isinstance(concurrency, Param):
-        return  # its value is looked at when there is one
+        return  # its value is checked once it is known
     is_number = isinstance(concurrency, int) and not isinstance(concurrency, bool)
     if not is_number or concurrency < 1:
         raise UsageError(
@@ -226,12 +227,13 @@ def _check_ignored(ignored: Any, name: str) -> None:
 
 
 _ATTRIBUTES = frozenset(name for name in vars(Updater) if "_" in name and not name.startswith("_"))
-"""Those of two words or more: a class may well have a `finished` or `puts` of its own."""
+"""Updater's attributes with two words or more. A class may well have a shorter one of its own,
+such as `finished` or `puts`."""
 
 
 def misspelled(definition: Any) -> str:
-    """A sentence about an attribute of a class that is likely meant to be one of Updater's, and
-    that nothing reads; empty: there is none."""
+    """A sentence about an attribute of a class that nothing reads and that is probably meant to be
+    one of Updater's; empty if there is none."""
     if not isinstance(definition, type):
         return ""
     own = definition.__mro__[: definition.__mro__.index(Updater)]

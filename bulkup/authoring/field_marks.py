@@ -1,4 +1,4 @@
-"""How a model class says what its fields are: `key: EntityKey`, `bio: Unindexed[str]`."""
+"""Annotations that mark a field of a model class: `key: EntityKey`, `bio: Unindexed[str]`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ bulkup.Unindexed[str]`. A property that is there keeps the index flag that it ha
 
 
 def key_field(model: Any) -> str | None:
-    """The name of the field whose type is `EntityKey`; None: there is none. Raises UsageError."""
+    """The name of the field whose type is `EntityKey`; None if there is none. Raises UsageError."""
     marked = _marked(model, _KEY)
     if len(marked) > 1:
         raise UsageError(
@@ -78,6 +78,6 @@ def _marked(model: Any, mark: Any) -> tuple[str, ...]:
 def _is_marked(hint: Any, mark: Any) -> bool:
     if any(one is mark for one in getattr(hint, "__metadata__", ())):
         return True
-    # In `EntityKey | None`, but not in `list[EntityKey]`.
+    # Look inside `EntityKey | None`, but not inside `list[EntityKey]`.
     looks_inside = typing.get_origin(hint) in _TRANSPARENT
     return looks_inside and any(_is_marked(part, mark) for part in typing.get_args(hint))

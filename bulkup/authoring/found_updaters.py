@@ -1,4 +1,4 @@
-"""The updaters that there are: built in, and in the files of a folder. Loading those runs them."""
+"""Finds the built-in updaters, and those in a folder's files. Loading a file runs its code."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bulkup.core.errors import BulkupError
 @dataclass(frozen=True)
 class FoundUpdater:
     spec: str
-    """What to type to run it; of a file that cannot be loaded, its path."""
+    """What to type to run it; for a file that cannot be loaded, its path."""
     source: UpdaterSource | None
-    """None: it cannot be loaded."""
+    """None if it cannot be loaded."""
     error: str = ""
     is_built_in: bool = False
 
@@ -29,8 +29,8 @@ def built_in_updaters() -> Iterator[FoundUpdater]:
 
 
 def updaters_in(folder: Path) -> Iterator[FoundUpdater]:
-    """Those that the Python files of a folder define, by file. A file without any, such as one of
-    helpers, is left out; one that cannot be loaded is not."""
+    """The updaters that the Python files in a folder define, file by file. A file without updaters,
+    such as a module of helpers, is skipped; a file that cannot be loaded is not."""
     for path in sorted(folder.glob("*.py")):
         if path.name.startswith(("_", ".")):
             continue

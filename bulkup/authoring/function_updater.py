@@ -58,7 +58,7 @@ class FunctionSpec:
 
 
 def _named_right(decorator: D) -> D:
-    """Of a misspelled argument, say what was likely meant; Python says only that there is none."""
+    """Suggest what a misspelled argument may have meant; Python says only that it is unexpected."""
     known = signature(decorator).parameters
 
     @wraps(decorator)
@@ -170,7 +170,7 @@ def updater(  # noqa: PLR0913  # the attributes of a class, by name
 
 
 def is_ndb_model(kind: Any) -> bool:
-    """Whether it is a model of google-cloud-ndb, which is not imported for that."""
+    """Whether `kind` is a google-cloud-ndb model. Does not import ndb to find out."""
     model = getattr(sys.modules.get("google.cloud.ndb.model"), "Model", None)
     return isinstance(kind, type) and model is not None and issubclass(kind, model)
 
@@ -236,12 +236,12 @@ class FunctionUpdater(Updater):
             self._write(result, entity)
 
     async def handle_async(self, entity: Entity) -> None:
-        """As `handle_entity`, for an async function."""
+        """Like `handle_entity`, for an async function."""
         result = self.function(entity, **self.arguments)
         if not isasyncgen(result):
             self._write(await result if isawaitable(result) else result, entity)
             return
-        self._writing().may_change_after_put = True  # until the next one is asked for
+        self._writing().may_change_after_put = True  # until the next item is requested
         async for item in result:
             self._write(item, entity, "a generator")
 
@@ -263,8 +263,8 @@ class FunctionUpdater(Updater):
     def _write(
         self, result: Any, entity: Entity, inside: str = "", owner: Entity | None = None
     ) -> None:
-        """Write what the function returned for `entity`. `inside`: what the result was found in.
-        `owner`: the entity, in a batch."""
+        """Write what the function returned for `entity`. `inside`: the collection that held the
+        result. `owner`: in a batch, the entity that the write belongs to."""
         from google.cloud.datastore import Entity
 
         if result is None:
@@ -281,7 +281,7 @@ class FunctionUpdater(Updater):
         elif isinstance(result, Iterable) and not isinstance(result, (str, bytes)):
             if isinstance(result, Iterator):
                 sink = self._writing() if owner is None else self._writing().owned_by(owner)
-                sink.may_change_after_put = True  # until the next one is asked for
+                sink.may_change_after_put = True  # until the next item is requested
             inside = f"a {type(result).__name__}"
             for item in result:
                 self._write(item, entity, inside, owner)

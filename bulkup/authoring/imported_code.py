@@ -1,10 +1,10 @@
-"""The code that an updater imports from its own project: which files it is in, and their checksum.
+"""The code that an updater imports from its own project: the files it is in, and their checksum.
 
-Import statements are followed wherever they stand in a file, also inside functions, without running
-anything. Of a project are the folder of the updater's file, the folder above its outermost package,
-and the one from which its dotted name was found. Installed packages and bulkup itself are left out:
-they differ from machine to machine, and have versions of their own. What is imported by a computed
-name is not seen.
+Import statements are followed wherever they stand in a file, even inside functions, without running
+anything. A project consists of the folder of the updater's file, the folder above its outermost
+package, and the folder from which its dotted name was found. Installed packages and bulkup itself
+are left out: they differ from machine to machine and have versions of their own. An import by a
+computed name is not seen.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class _Import(NamedTuple):
     level: int
     """The number of dots before the name."""
     words: tuple[str, ...]
-    """Of the dotted name."""
+    """The parts of the dotted name."""
 
 
 def checksum_with_imports(path: Path, source: bytes, dotted: str = "") -> str:
-    """The `code_checksum` of a file and of what it imports from its project; of a file that imports
-    nothing from there, its own.
+    """The `code_checksum` of a file and of what it imports from its project; only the file's own if
+    it imports nothing from there.
 
-    `dotted`: the module's name, if it was found by that. Raises SyntaxError, UnicodeDecodeError.
+    `dotted`: the module's name, if it was found by name. Raises SyntaxError, UnicodeDecodeError.
     """
     own, imports = _read(source)
     imported = _imported(path.resolve(), imports, _roots(path.resolve(), dotted))
@@ -47,7 +47,7 @@ def checksum_with_imports(path: Path, source: bytes, dotted: str = "") -> str:
 
 
 def _imported(path: Path, imports: Sequence[_Import], roots: Sequence[Path]) -> dict[str, str]:
-    """Checksums of the files by their paths relative to that of the updater's file."""
+    """Checksums of the imported files, by path relative to the folder of the updater's file."""
     found: dict[str, str] = {}
     seen, waiting = {path}, [(path, imports)]
     while waiting:
@@ -62,7 +62,7 @@ def _imported(path: Path, imports: Sequence[_Import], roots: Sequence[Path]) -> 
             try:
                 checksum, its_imports = _read(data)
                 waiting.append((file, its_imports))
-            except (SyntaxError, UnicodeDecodeError):  # it may be one that is never imported
+            except (SyntaxError, UnicodeDecodeError):  # the file may never really be imported
                 checksum = hashlib.sha256(data).hexdigest()
             found[os.path.relpath(file, path.parent)] = checksum
     return found
@@ -77,7 +77,7 @@ def _read(source: bytes) -> tuple[str, tuple[_Import, ...]]:
             imports += [_Import(0, tuple(alias.name.split("."))) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             words = node.module.split(".") if node.module else []
-            # What is imported from a package may be a module, too.
+            # A name imported from a package may itself be a module.
             imports += [_Import(node.level, (*words, alias.name)) for alias in node.names]
     return code_checksum(source), tuple(dict.fromkeys(imports))
 
@@ -101,7 +101,7 @@ def _files(importer: Path, imports: Sequence[_Import], roots: Sequence[Path]) ->
 
 
 def _modules(folders: Sequence[Path], words: Sequence[str]) -> Iterator[Path]:
-    """The files that importing a dotted name runs: of the module, and of the packages above it."""
+    """The files that importing a dotted name runs: the module's and its parent packages'."""
     for folder in folders:
         found = []
         for word in words:

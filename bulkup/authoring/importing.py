@@ -41,7 +41,7 @@ class Imported:
     checksum: str
     """SHA-256 of its bytes, in hex."""
     reload_as: str
-    """What imports it again from any folder: the path, or a dotted name if a path would not."""
+    """How to import it again: its path, from any folder, or a dotted name if a path cannot."""
 
 
 def import_path(typed: str) -> Imported:
@@ -83,7 +83,7 @@ def import_path(typed: str) -> Imported:
 
 
 def import_name(dotted: str) -> Imported:
-    """Import a module by its dotted name, also from the current directory.
+    """Import a module by its dotted name. It may be in the current directory.
 
     Raises what `import_path` raises, and UsageError for a module without Python source.
     """
@@ -92,7 +92,7 @@ def import_name(dotted: str) -> Imported:
     local = os.path.join(*dotted.split(".")) + ".py"
     spec = _find(dotted, local)
     if os.path.isfile(local) and not (spec and _same_file(spec.origin, local)):
-        # The file is here, but the name means another module, of the standard library for example.
+        # The file is here, but the name means another module, such as one of the standard library.
         return import_path(local)
     if spec is None:
         raise _no_module(dotted)
@@ -125,7 +125,7 @@ def users_code(shown: str, *, does: str = "be loaded") -> Iterator[None]:
     except UsageError as exc:
         # From our own decorator, for example. The traceback shows the user's line that called it.
         text = user_traceback(exc)
-        if not exc.details and "\n" in text:  # else no frame of the user's is in it
+        if not exc.details and "\n" in text:  # otherwise it has no frame of the user's
             exc.details = text
         raise
     except SyntaxError as exc:
@@ -170,7 +170,7 @@ def make_importable(folder: str) -> None:
 
 
 class _ExactLoader(SourceFileLoader):
-    """Executes the very bytes that were read, neither a __pycache__ nor a newer file."""
+    """Executes exactly the bytes that were read, not a __pycache__ or a newer file."""
 
     def __init__(self, name: str, path: str, data: bytes) -> None:
         super().__init__(name, path)
@@ -252,7 +252,7 @@ def _own_name(path: str, private: str) -> list[str]:
 def _name_in_package(path: str) -> str | None:
     """The dotted name of a file in a package, which relative imports need.
 
-    None outside packages, and when the outermost package's name means another package, as for a
+    None outside packages, and if the outermost package's name means another package, as with a
     folder called `json`.
     """
     folder, file = os.path.split(path)
@@ -281,7 +281,7 @@ def _same_file(one: str | None, other: str) -> bool:
 
 
 _EXTRAS = {"google.cloud.ndb": "ndb", "pydantic": "pydantic", "cattrs": "typed"}
-"""Which extra of bulkup installs a module."""
+"""The extra of bulkup that installs each module."""
 
 
 def _advice(exc: Any) -> str:

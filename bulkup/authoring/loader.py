@@ -53,20 +53,20 @@ class UpdaterSource:
     spec: str
     """What `load` takes to find it again from any folder: an absolute path and `:Name`.
 
-    For a module in a package without `__init__.py` a path would not do. Its spec is a dotted name,
-    which is found from the same current directory only.
+    For a module in a package without `__init__.py`, a path would not work. Its spec is a dotted
+    name, which is found only from the same current directory.
     """
     parameters: tuple[Parameter, ...]
     only_here: str | None = None
-    """Why no other process can load it, or None: `load(spec)` finds it."""
+    """Why no other process can load it; None if `load(spec)` finds it."""
 
 
 def load(spec: str) -> UpdaterSource:
     """Load the updater that `path/to/file.py[:Name]` or `package.module[:Name]` names, or a
     built-in one by its name.
 
-    Without a name the file must define exactly one. The file's folder (for a dotted name, the
-    current directory) stays importable.
+    Without a name, the file must define exactly one updater. The file's folder (for a dotted name,
+    the current directory) stays importable.
     Raises NotFoundError, UsageError, ParameterError; UpdaterError, with a traceback as `details`,
     when importing the user's code fails.
     """
@@ -92,8 +92,8 @@ def load(spec: str) -> UpdaterSource:
 
 
 def check_is_there(spec: str) -> None:
-    """Find out, without running it, that the file of an updater is missing; otherwise `load` says
-    what is wrong with it. For commands that load it only after something long.
+    """Check, without running it, that the file of an updater exists and can be read. `load` reports
+    any other problem. For commands that do something long before they load the updater.
 
     Raises NotFoundError, UsageError.
     """
@@ -176,7 +176,7 @@ def make(source: UpdaterSource, values: Mapping[str, Any]) -> Updater:
 
 
 def with_models(updater: Updater[Any], name: str) -> Updater[Any]:
-    """The same updater, whose handler gets the objects that it is for. Raises UsageError."""
+    """The same updater; its handler now gets the models that it is typed for. Raises UsageError."""
     if updater._models is None:
         adapter = adapter_for(updater, name)
         if adapter is not None:
@@ -211,7 +211,7 @@ def _is_path(where: str) -> bool:
 
 
 def _source_file(imported: Imported, definition: Any) -> tuple[str, str]:
-    """The file that defines an updater, maybe another than the imported one, and its checksum."""
+    """The file that defines an updater, which may not be the imported one, and its checksum."""
     module = sys.modules.get(getattr(definition, "__module__", None) or "", imported.module)
     path = getattr(module, "__file__", None)
     if module is imported.module or not path or not path.endswith(".py"):

@@ -1,4 +1,4 @@
-"""The sentence about a property that is not of its field's type, from what cattrs raises."""
+"""Turns cattrs's errors into a sentence about the property that is not of its field's type."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SHOWN_CHARS = 40
 
 class _Step(NamedTuple):
     name: Any
-    """Of a property or a key of a dict (a string), or the index of an element."""
+    """The name of a property, a key of a dict, or the index of an element."""
     type: Any
 
 
 def mismatch(
     error: BaseException, values: Any, model: str, at: tuple[str, Any] | None = None
 ) -> str:
-    """`property 'age' is a str, but Person wants int`. `at`: the property that was converted, and
-    its type; None: all of them were."""
+    """A sentence such as `property 'age' is a str, but Person wants int`. `at`: the property that
+    was converted, and its type; None if all properties were."""
     leaves = list(_leaves(error, () if at is None else (_Step(*at),)))
     steps, leaf = leaves[0]
     others = f" (and {len(leaves) - 1} more properties)" if len(leaves) > 2 else ""
@@ -54,7 +54,7 @@ def _with_article(noun: str) -> str:
 
 
 def _is_choice(wants: Any) -> bool:
-    """Whether the type says which values there are, not only of which type."""
+    """Whether the type lists its values, as an Enum or a Literal does."""
     if get_origin(wants) is Literal or (isinstance(wants, type) and issubclass(wants, enum.Enum)):
         return True
     return any(map(_is_choice, get_args(wants)))
@@ -82,7 +82,7 @@ def _leaves(
         yield steps, error
         return
     for inner in error.exceptions:
-        # cattrs notes the place as a string with attributes.
+        # cattrs adds the place as a note: a string with attributes.
         notes = [n for n in getattr(inner, "__notes__", ()) if hasattr(n, "type")]
         more = tuple(
             _Step(note.name if hasattr(note, "name") else note.index, note.type)  # not str.index

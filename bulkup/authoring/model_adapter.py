@@ -1,7 +1,7 @@
-"""Handlers that work with objects of the user's own types, and an engine that knows only entities.
+"""Lets handlers work with objects of the user's own types, while the engine knows only entities.
 
-An updater with a model type gets a `ModelUpdates`, once, when it is made. An updater without one
-has none, and pays nothing.
+An updater with a model type gets one `ModelUpdates` when it is created. An updater without a model
+type has none, and pays nothing.
 """
 
 from __future__ import annotations
@@ -26,59 +26,60 @@ if TYPE_CHECKING:
 
 
 class ModelAdapter(ABC):
-    """Converts between entities and the objects of one type. What is not abstract is a hook that
-    most adapters do not need."""
+    """Converts between entities and the objects of one type. The methods that are not abstract are
+    hooks that most adapters do not need."""
 
     model: type
 
     @abstractmethod
     def to_model(self, entity: Entity) -> Any:
-        """Raises ValueError, with the property's name, if the entity is not of this type."""
+        """Make a model of an entity. Raises ValueError, with the property's name, if the entity is
+        not of this type."""
 
     @abstractmethod
     def state(self, model: Any) -> Any:
-        """What `update` compares with: the model as it is now."""
+        """The current state of a model, for `update` to compare with later."""
 
     @abstractmethod
     def update(self, entity: Entity, model: Any, before: Any) -> tuple[Entity, Any]:
-        """The entity to put for a model that was read from `entity` and had the state `before`
-        then; and its state now.
+        """The entity to put for a model that was read from `entity`, and the model's state now.
 
-        It is `entity` itself, changed in place, wherever that can say it.
+        `before`: the model's state when it was last read or put. The returned entity is `entity`
+        itself, changed in place, wherever possible.
         """
 
     def show_changes(self, entity: Entity, model: Any, before: Any) -> None:
-        """Make the entity look changed if the model is, though it was not put."""
+        """Change the entity if the model has changed without a put, so that the engine sees it."""
         self.update(entity, model, before)
 
     @abstractmethod
     def new_entity(self, model: Any, key: Key) -> Entity:
-        """The entity of a model that was not read."""
+        """The entity to put for a model that was not read."""
 
     @abstractmethod
     def key_of(self, model: Any) -> Key | None:
-        """The key that the object itself knows."""
+        """The key that the object itself holds; None if it holds none."""
 
     def has_got_key(self, model: Any, entity: Entity) -> None:  # noqa: B027
-        """A new entity was put: the model learns its key, which an id may be missing from."""
+        """The model's entity was put: update the model's key, which may lack the id."""
 
     def is_model(self, value: Any) -> bool:
         return isinstance(value, self.model)
 
     def plain_value(self, value: Any) -> Any:
-        """What a property is set to for a value in a patch."""
+        """The value to store in a property for a value in a patch."""
         return value
 
     def check_patched(self, entity: Entity, model: Any, names: Collection[str]) -> None:  # noqa: B027
-        """Raise ValueError, with the property's name, if a patch has set a property to a value of
-        another type than the model has there: the next handler could not read it."""
+        """Raise ValueError, with the property's name, if a patch has set a property to a value that
+        is not of its field's type: the next handler could not read it."""
 
     def datastore_key(self, value: Any) -> Any:
-        """The official key for a key of the models' own library; anything else as it is."""
+        """Convert a key of the models' own library to an official one; return others unchanged."""
         return value
 
     def context(self, updater: Updater[Any]) -> AbstractContextManager[Any]:
-        """What surrounds the user's code."""
+        """The context in which the user's code runs."""
         return nullcontext()
 
     def adapt_query(self, updater: Updater[Any]) -> None:  # noqa: B027
@@ -88,10 +89,10 @@ class ModelAdapter(ABC):
         """A handler is about to be called."""
 
     def end_call(self) -> None:  # noqa: B027
-        """The handler has returned. Raises what it has begun and not waited for."""
+        """The handler has returned. Raises the errors of calls that it did not wait for."""
 
     handled: Callable[[Key], Known | None] = staticmethod(lambda key: None)
-    """What the running handler was given for the entity of this key."""
+    """Returns what the running handler was given for the entity with this key, or None."""
 
 
 @dataclass
@@ -103,8 +104,8 @@ class Known:
     before: Any
     is_put: bool = False
     is_watched: bool = True
-    """What the handler changes after its put is looked for. Not where another object was put in its
-    place, past bulkup."""
+    """Whether to look for changes that the handler did not put. False once another object was put
+    in its place."""
 
 
 @dataclass
@@ -112,7 +113,7 @@ class ModelCall:
     """One call of a handler."""
 
     own: list[Known] = field(default_factory=list)
-    """What the handler was given."""
+    """The objects that the handler was given."""
     by_id: dict[int, Known] = field(default_factory=dict)
 
 
@@ -133,7 +134,7 @@ class ModelUpdates:
 
     @property
     def call(self) -> ModelCall:
-        """The call that is running; of threads that a handler starts, the latest one."""
+        """The running call; on threads that a handler started, the latest call."""
         return _call.get() or self._latest
 
     def context(self) -> AbstractContextManager[Any]:
@@ -149,7 +150,7 @@ class ModelUpdates:
         return call
 
     def model_of(self, entity: Entity, call: ModelCall) -> Any:
-        """Raises ValueError with the property's name."""
+        """Make a model of an entity for a handler. Raises ValueError with the property's name."""
         try:
             model = self._adapter.to_model(entity)
         except ValueError as error:
@@ -160,7 +161,7 @@ class ModelUpdates:
         return model
 
     def models_of(self, entities: Iterable[Entity], call: ModelCall) -> dict[int, ValueError]:
-        """Make a model of each entity of a batch, as far as possible; the errors by index."""
+        """Make a model of each entity of a batch. Returns the errors of failures, by index."""
         errors = {}
         for index, entity in enumerate(entities):
             try:
@@ -170,7 +171,7 @@ class ModelUpdates:
         return errors
 
     def end(self, call: ModelCall) -> None:
-        """The handler has returned: let the engine see what it has changed and not put."""
+        """The handler has returned: let the engine see what it changed but did not put."""
         self._adapter.end_call()
         if self._looks_for_unwritten:
             for known in call.own:
@@ -180,17 +181,17 @@ class ModelUpdates:
     # --- what handlers write ---
 
     def entities(self, item: Any) -> Iterator[Any]:
-        """What to put for what the handler puts: the entities of models, anything else as it is."""
+        """What to put for what the handler puts: entities for models, anything else unchanged."""
         for one in self._flat(item):
             if not self._adapter.is_model(one):
                 yield one
                 continue
             entity = self._entity_of(one)
             yield entity
-            self._adapter.has_got_key(one, entity)  # it was put before the next one is asked for
+            self._adapter.has_got_key(one, entity)  # the caller has put it by now
 
     def keys(self, item: Any) -> Iterator[Any]:
-        """The same, for what the handler deletes."""
+        """Like `entities`, for what the handler deletes. Yields entities or keys."""
         for one in self._flat(item):
             known = self.call.by_id.get(id(one))
             if known is not None:
@@ -203,8 +204,8 @@ class ModelUpdates:
         return (item,) if self._adapter.is_model(item) else flat(item)
 
     def returned(self, result: Any, own: Known) -> Any:
-        """The same, for what a function returns. An object that it has made itself, and returns
-        alone, is what the handled entity becomes."""
+        """Like `entities`, for what a function returns. If it returns a single model that it made
+        itself and that has no key, the handled entity becomes that model."""
         if (
             self._adapter.is_model(result)
             and not isinstance(result, dict)  # a patch
@@ -240,9 +241,9 @@ class ModelUpdates:
 
     def _updated(self, known: Known, model: Any) -> Entity:
         entity, now = self._adapter.update(known.entity, model, known.before)
-        # From here on, changes are those since this put.
+        # From here on, only changes since this put count.
         known.model, known.before, known.is_put = model, now, True
-        # As a new entity it has left the one that was read, whose changes are looked for.
+        # Without an id it becomes a new entity; the one that was read is no longer watched.
         known.is_watched = not entity.key.is_partial
         self.call.by_id[id(model)] = known
         return entity
@@ -253,7 +254,7 @@ class ModelUpdates:
             self._adapter.check_patched(entity, own, names)
 
     def key_of(self, model: Any) -> Key:
-        """Raises TypeError."""
+        """The key of a model. Raises TypeError if it is not known."""
         known = self.call.by_id.get(id(model))
         return self._known_key(model) if known is None else known.entity.key
 
@@ -315,7 +316,7 @@ def _adapt_function(updater: FunctionUpdater, updates: ModelUpdates) -> None:
             return list(failed.values())
         results = function([known.model for known in call.own], **arguments)
         if isinstance(results, (str, bytes, Mapping)) or not isinstance(results, Iterable):
-            return results  # None, or what is refused
+            return results  # None, or a result that will be refused
         results = list(results)
         if len(results) != len(call.own):
             raise TypeError(one_for_each(f"{len(results)} for {len(call.own)} entities"))
@@ -326,7 +327,7 @@ def _adapt_function(updater: FunctionUpdater, updates: ModelUpdates) -> None:
         @wraps(handle)
         def handle_and_end(handled: Any) -> None:
             handle(handled)
-            updates.end(updates.call)  # not before a generator has come to its end
+            updates.end(updates.call)  # a generator is exhausted only now
 
         return handle_and_end
 

@@ -1,11 +1,11 @@
-"""Of which type the objects are that an updater's handler takes; None: it takes entities.
+"""Finds the type of the objects that an updater's handler takes, if it does not take entities.
 
-A type that an entity neither is nor can be made into is refused: the handler would be given another
-object than it says.
+A type that an entity neither is nor can be converted to is refused: the handler would be given an
+object of another type than it declares.
 
 def fix(person: Person)              a function: its annotation
-class Fix(Updater[Person])           a class
-kind = Person                        in a class, or of the decorator: an ndb model
+class Fix(Updater[Person])           a class: its type argument
+kind = Person                        an ndb model, in a class or in the decorator
 """
 
 from __future__ import annotations
@@ -32,20 +32,23 @@ MODELS = "a dataclass, an attrs class, a TypedDict, a pydantic model or an ndb m
 
 
 class _Unresolved(NamedTuple):
-    """An annotation with a name that is not there when the updater runs."""
+    """An annotation with a name that is not defined when the updater runs."""
 
     text: str
 
 
 class _Argument(NamedTuple):
-    """The first argument of a handler. `annotation`: None: it has none."""
+    """The first argument of a handler. `annotation` is None if it has none."""
 
     name: str
     annotation: Any
 
 
 def adapter_for(updater: Updater[Any], name: str) -> ModelAdapter | None:
-    """`name`: of the updater. Raises UsageError."""
+    """The adapter for the models that the handler takes; None if it takes entities.
+
+    `name`: the updater's name. Raises UsageError.
+    """
     declared = argument = None
     kind = updater.spec.kind if isinstance(updater, FunctionUpdater) else _class_kind(updater)
     if is_ndb_model(kind):
@@ -75,7 +78,7 @@ def adapter_for(updater: Updater[Any], name: str) -> ModelAdapter | None:
 
 
 def _made(make: Callable[[Any], ModelAdapter], model: Any) -> ModelAdapter:
-    """Imports the library that converts models. Raises UsageError."""
+    """Make an adapter, which imports the library that converts models. Raises UsageError."""
     try:
         return make(model)
     except BulkupError:
@@ -105,7 +108,7 @@ def _refusal(name: str, argument: _Argument | None, model: Any, is_batch: bool) 
 
 
 def _of_each(annotation: Any) -> Any:
-    """`Person` of `list[Person]`."""
+    """The type of a list's elements: `Person` for `list[Person]`."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if isinstance(origin, type) and issubclass(list, origin) and len(arguments) == 1:
         return arguments[0]
@@ -113,8 +116,8 @@ def _of_each(annotation: Any) -> Any:
 
 
 def _may_be_entity(model: Any) -> bool:
-    """Whether a handler with this annotation can be given an entity. Only what surely is another
-    type is refused: not a type variable or a protocol."""
+    """Whether a handler with this annotation can be given an entity. False only for what is
+    certainly another type, so not for a type variable or a protocol."""
     if isinstance(model, _Unresolved):  # Entity is often imported under `if TYPE_CHECKING` only
         return "Entity" in model.text
     origin = typing.get_origin(model)
@@ -174,7 +177,7 @@ def _is_entity(model: Any) -> bool:
 
 
 def type_argument(cls: type) -> Any:
-    """`Person` of `class Fix(Updater[Person])`."""
+    """The type argument of an updater class: `Person` for `class Fix(Updater[Person])`."""
     for base in cls.__mro__:
         for generic in vars(base).get("__orig_bases__", ()):
             origin = typing.get_origin(generic)

@@ -1,4 +1,4 @@
-"""The key of a model, for handlers: what they delete, and where they are."""
+"""What handlers call to get the key of a model, or to delete an entity."""
 
 from __future__ import annotations
 

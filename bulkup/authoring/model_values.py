@@ -1,7 +1,7 @@
-"""Writes into an entity what a handler changed in a model: the difference of two trees of values.
+"""Writes a handler's changes to a model into its entity: the difference between two value trees.
 
-Both trees are of plain dicts, lists and values. What does not differ is not touched, so that an
-unchanged property keeps its index flag, its meaning, and whatever else Python cannot hold.
+Both trees consist of plain dicts, lists and values. What does not differ is not touched, so an
+unchanged property keeps its index flag, its meaning, and anything else that Python cannot hold.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class EmbeddedValues(dict[str, Any]):
 
 
 def plain(value: Any) -> Any:
-    """A copy in which collections are lists, and members of an Enum are their values."""
+    """A copy with lists for all collections, and with values for members of an Enum."""
     if isinstance(value, EmbeddedValues):
         copy = EmbeddedValues((name, plain(item)) for name, item in value.items())
         copy.of = value.of
         return copy
     if isinstance(value, dict):
-        # An Entity in a field that is typed as one is the very object in the entity.
+        # In a field typed as Entity, this is the very object that the entity holds.
         return value if _is_entity(value) else {k: plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
@@ -45,8 +45,8 @@ def update(
     after: Mapping[str, Any],
     unindexed: Collection[str] = (),
 ) -> list[str]:
-    """Make the changes from `before` to `after` in an entity. `unindexed`: names of properties that
-    are not indexed if they are new. Returns the names of those that have another value now."""
+    """Apply the changes from `before` to `after` to an entity. `unindexed`: names of properties
+    that are not indexed if they are new. Returns the names of the properties with a new value."""
     new = [name for name in unindexed if name in after and name not in entity]
     changed = []
     for name, value in after.items():
@@ -61,7 +61,7 @@ def update(
         if name not in after:
             entity.pop(name, None)
     excluded = [name for name in new if name in entity]
-    if excluded:  # it is an Entity here; looking at its flags costs time
+    if excluded:  # only then: reading the flags of an Entity takes time
         entity.exclude_from_indexes.update(excluded)  # type: ignore[attr-defined]
     return changed
 
@@ -114,11 +114,11 @@ def _merged(there: Any, before: Any, after: Any) -> Any:
 
 
 def _merged_list(there: Sequence[Any], before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
-    """Elements that are still there keep their stored values, wherever they are now.
+    """Elements that are still in the list keep their stored values, wherever they are now.
 
-    A changed element is the one that was the same object, or the one in its place, if as many lie
-    between the same neighbours. Otherwise it is new: a guess could give one element what
-    belongs to another.
+    A changed element is matched to the stored one that was the same object, or to the one in its
+    place, if there are as many as before between the same neighbours. Otherwise it counts as new:
+    a guess could give one element what belongs to another.
     """
     result = []
     for place, value in zip(places(before, after), after, strict=True):
@@ -132,7 +132,7 @@ def _merged_list(there: Sequence[Any], before: Sequence[Any], after: Sequence[An
 
 
 def places(before: Sequence[Any], after: Sequence[Any]) -> list[int | None]:
-    """For each element, the index of the stored one that it is."""
+    """For each element of `after`, the index of the same element in `before`; None if it is new."""
     found: list[int | None] = [None] * len(after)
     free = dict.fromkeys(range(len(before)))
     objects = {id(e.of): place for place, e in enumerate(before) if _has_object(e)}
@@ -157,7 +157,7 @@ def _has_object(value: Any) -> bool:
 
 
 def _fill_gaps(places: list[int | None], free: Mapping[int, None], end: int) -> None:
-    """Pair the rest between the same neighbours, if equally many are left on both sides."""
+    """Pair the remaining elements between matched neighbours, where both sides have as many."""
     known = [(-1, -1), *((i, p) for i, p in enumerate(places) if p is not None), (len(places), end)]
     for (left, low), (right, high) in pairwise(known):
         between = [place for place in range(low + 1, high) if place in free]

@@ -1,8 +1,8 @@
 """Which successors an updater's code names.
 
 A run record lists the links of its chain, so that any machine can resume it. But a record is data:
-whoever may write to the Datastore may have written it, and to load what it says would be to execute
-a file of their choice. So a link is followed only if the code that was loaded names it, too.
+anyone with write access to the Datastore may have written it, and loading what it names would
+execute a file of their choice. So a link is followed only if the loaded code names it, too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from bulkup.authoring.successors import locate, named, relative_spec
 from bulkup.core.errors import MismatchError, UsageError
 
 AGAIN = "="
-"""The link from an updater to itself: a further pass of the same work."""
+"""The link from an updater to itself: another pass over the same work."""
 
 
 def follow(source: UpdaterSource, links: Sequence[str], *, own_links: Collection[str] = ()) -> str:
     """Load a chain up to the updater before its last link; return the spec of the last one.
 
-    `own_links`: those that this process has recorded itself, and need not be named. Raises
+    `own_links`: links that this process recorded itself, so the code need not name them. Raises
     MismatchError for a link that the code does not name, and what `load` raises.
     """
     spec = source.spec
@@ -73,7 +73,7 @@ def _links_to(value: Any, link: str, folder: str) -> bool:
 
 
 def _values(definition: Any, module: ModuleType | None, words: Collection[str]) -> Iterator[Any]:
-    """The values of these words in the updater's class and in its module."""
+    """The values that these names have in the updater's class and in its module."""
     for word in words:
         yield getattr_static(definition, word, None)
         if module is not None:
@@ -98,7 +98,7 @@ def _mentioned(definition: Any, module: ModuleType | None) -> tuple[set[str], se
 
 
 def _functions(definition: Any, module: ModuleType | None) -> Iterator[FunctionType]:
-    """Those of the user's own: other libraries' code is not what the updater says."""
+    """The functions of the user's own code: names in libraries do not count."""
     own = getattr(definition, "__mro__", [definition])
     spaces = [vars(one) for one in own if one.__module__.partition(".")[0] != "bulkup"]
     if module is not None:

@@ -1,7 +1,7 @@
-"""The context of ndb around a user's code, which sends its calls through the updater's client.
+"""Runs a user's code in an ndb context that sends its calls through the updater's client.
 
-What a handler reads with ndb guards what it writes, as with `self.client`: both go through the same
-client, of the run's own target. What it writes with ndb outside a transaction (`person.put()`,
+What a handler reads with ndb guards what it writes, as with `self.client`: both use the same client
+for the run's own target. What it writes with ndb outside a transaction (`person.put()`,
 `key.delete()`) is queued as with `self.put` and `self.delete`.
 """
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from bulkup.authoring.updater import Updater
 
 MAX_READ = 1000
-"""Entities and keys that are remembered of one call. A handler that reads more may be streaming."""
+"""How many entities, and keys, are remembered per call. A handler that reads more may stream."""
 
 
 class NdbReads:
-    """What the handler call that is running has read with ndb."""
+    """What the running handler call has read with ndb."""
 
     def __init__(self) -> None:
         self.entities: dict[Key, Entity] = {}
         self.found: set[bytes] = set()
-        """Serialized keys of what queries have found."""
+        """Serialized keys of the entities that queries found."""
 
     def clear(self) -> None:
         self.entities.clear()
@@ -49,7 +49,7 @@ class NdbReads:
                 self.found.add(message_of(result.entity.key).SerializeToString())
 
     def entity_of(self, key: Key, client: Client) -> Entity | None:
-        """What this call knows of the stored entity of a key; None: it has not read it."""
+        """The stored entity of a key, if this call has read it; otherwise None."""
         entity = self.entities.get(key)
         if entity is None and _serialized(key) in self.found:
             for entity in client.get_multi([key]):
@@ -58,7 +58,7 @@ class NdbReads:
 
 
 class NdbClient:
-    """What ndb needs of its client. `write`: what is called with an entity that ndb puts."""
+    """The parts of a client that ndb needs. `write` is called with each entity that ndb puts."""
 
     def __init__(
         self, updater: Updater[Any], reads: NdbReads, write: Callable[[Entity], Entity]
@@ -97,7 +97,7 @@ class _Stub:
         return SimpleNamespace(future=future)
 
     def _send(self, name: str, request: Any) -> Any:
-        # bulkup's client puts its guards here, and refuses writes of a dry run.
+        # Here bulkup's client adds its guards, and refuses the writes of a dry run.
         return getattr(datastore_api(self._updater.client), name)(request=request)
 
     def _lookup(self, request: Any) -> Any:
@@ -148,7 +148,7 @@ def _serialized(key: Key) -> bytes:
 
 @contextmanager
 def ndb_context_of(client: NdbClient) -> Iterator[Any]:
-    """A context of its own, also within one of the program's: that may be of another target."""
+    """Enter a new context, even inside one of the program's own: that may have another target."""
     before = context_state.context, context_state.toplevel_context
     context_state.context = context_state.toplevel_context = None
     try:
@@ -160,13 +160,13 @@ def ndb_context_of(client: NdbClient) -> Iterator[Any]:
 
 
 def run_pending(context: Any) -> None:
-    """Send what `put_async` and its like have begun."""
+    """Send the calls that `put_async` and the like have begun."""
     context.eventloop.run()
 
 
 def forget(context: Any) -> None:
-    """Nothing of one call is left for the next: what it has read is cached, what it has begun
-    without waiting is dropped if it has failed."""
+    """Leave nothing of one handler call for the next: drop its cached reads, and the calls that a
+    failed handler began without waiting for them."""
     context.cache.clear()
     context.batches.clear()
     context.eventloop.clear()

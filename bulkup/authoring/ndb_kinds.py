@@ -1,4 +1,4 @@
-"""Which model stands for a kind, while an updater works."""
+"""Chooses the ndb model of each kind while an updater runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bulkup.authoring.ndb_private import kind_map
 
 @contextmanager
 def models_beside(*classes: type) -> Iterator[None]:
-    """ndb knows one model of each kind: the last one that was defined, by any file. Until the end
-    of the block these are the models that `classes` were defined beside, and those among them.
+    """Within this block, ndb uses the models in the modules of `classes`, and those in `classes`.
 
-    Two migrations that each have their own `Person` so get their own, in the same process too.
+    ndb knows only one model of each kind: the last one defined, in any file. With this, two
+    migrations that each define a `Person` both get their own, even in the same process.
     """
     before = dict(kind_map)
     for cls in classes:

@@ -1,7 +1,8 @@
 """Models of google-cloud-ndb as the objects that handlers take.
 
 A put writes what ndb itself would write, property by property, into the entity that was read. So
-what the model does not declare stays, and what is as ndb would write it is left as it is.
+properties that the model does not declare are kept, and those that are already stored as ndb would
+write them are not touched.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class NdbModels(ModelAdapter):
             model._prepare_for_put()
             _write(entity, _encoded(model, entity), type(model))
         else:
-            # An unchanged put costs no write, so the time of the last change is set after a change.
+            # An unchanged put must cost no write, so set `auto_now` times only after a change.
             _prepare_but_auto_now(model)
             encoded = _encoded(model, entity)
             if _differs(entity, encoded, type(model)):
@@ -121,7 +122,7 @@ class NdbModels(ModelAdapter):
         return _encoded_as(model, legacy=True)
 
     def _written(self, encoded: Entity) -> Entity:
-        """The entity to put for one that ndb puts by itself, in `person.put()`."""
+        """The entity to put for one that the user's code puts with ndb: `person.put()`."""
         key = encoded.key
         handled = self.handled(key)
         if handled is not None:
@@ -130,7 +131,7 @@ class NdbModels(ModelAdapter):
             stored = None if key.is_partial else self._stored(key)
         if stored is None:
             return encoded
-        model = self.to_model(encoded)  # once more, for the form in which it is stored
+        model = self.to_model(encoded)  # to encode it again, in the stored form
         _prepare_but_auto_now(model)
         _write(stored, _encoded(model, stored), type(model))
         return stored
@@ -152,14 +153,14 @@ class NdbModels(ModelAdapter):
 
 
 def _class_filter(model: Any) -> tuple[tuple[str, str, str], ...]:
-    """Of a class below a PolyModel: that class, and those below it."""
+    """The filter for a subclass of a PolyModel: matches that class and its subclasses."""
     is_below = issubclass(model, PolyModel) and len(model._class_key()) > 1
     return (("class", "=", model._class_name()),) if is_below else ()
 
 
 def _encoded(model: Any, stored: Entity) -> Entity:
-    """What ndb would write, in the form that is stored, with what it does not see inside it.
-    Raises BadValueError."""
+    """What ndb would write, in the form in which the entity is stored, with the nested values that
+    ndb does not see. Raises BadValueError."""
     legacy = _is_legacy(stored, model, ndb.StructuredProperty)
     local = _is_legacy(stored, model, ndb.LocalStructuredProperty)
     by_default = legacy in (True, None) and local in (True, None)
@@ -182,7 +183,7 @@ def _encoded_as(model: Any, *, legacy: bool) -> Entity:
 
 
 def _copied(entity: Entity) -> Entity:
-    """ndb removes the keys of embedded entities from what it reads, which is to stay as it is."""
+    """A copy for ndb, which removes the keys of embedded entities from what it reads."""
     copy = Entity(entity.key, exclude_from_indexes=tuple(entity.exclude_from_indexes))
     copy._meanings = meanings_of(entity)
     for name, value in entity.items():
@@ -194,10 +195,10 @@ def _copied(entity: Entity) -> Entity:
 
 
 def _is_legacy(entity: Entity, model: Any, kind: Any) -> bool | None:
-    """Whether properties of this kind are stored as ndb stores them by default; None: it has none.
+    """Whether properties of this kind are stored as ndb does by default; None if it has none.
 
     By default a structured property is stored as `home.city`, and a local one as an embedded
-    entity. With `legacy_data=False` these are an embedded entity `home`, and bytes.
+    entity. With `legacy_data=False`, they are stored as an embedded entity `home` and as bytes.
     """
     by_default = kind is ndb.LocalStructuredProperty
     for prop in model._properties.values():
@@ -205,7 +206,7 @@ def _is_legacy(entity: Entity, model: Any, kind: Any) -> bool | None:
             continue
         value = entity.get(prop._name)
         if value == [] and not by_default:
-            return False  # by default nothing is written
+            return False  # by default, an empty list is not written
         first = value[0] if isinstance(value, list) and value else value
         if first is not None and first != []:
             return isinstance(first, dict) == by_default
@@ -215,7 +216,7 @@ def _is_legacy(entity: Entity, model: Any, kind: Any) -> bool | None:
 
 
 def _write(entity: Entity, encoded: Entity, model: Any) -> None:
-    """Make an entity what ndb would write, but for what the model does not declare."""
+    """Make an entity what ndb would write, but keep properties that the model does not declare."""
     excluded, meanings = entity.exclude_from_indexes, meanings_of(entity)
     for name in _changed_names(entity, encoded):
         entity[name] = encoded[name]
@@ -250,7 +251,7 @@ def _changed_names(entity: Entity, encoded: Entity) -> Iterator[str]:
 
 
 def _dropped_names(entity: Entity, encoded: Entity, model: Any) -> list[str]:
-    """Properties that ndb knows and would not write."""
+    """Properties that ndb knows but would not write."""
     inside = tuple(
         f"{prop._name}." for prop in model._properties.values() if inner_model(prop) is not None
     )
@@ -262,13 +263,13 @@ def _dropped_names(entity: Entity, encoded: Entity, model: Any) -> list[str]:
 
 
 def _meaning(entity: Entity, name: str) -> Any:
-    """None also for what was recorded for another value, which nobody writes."""
+    """The meaning of a property; None if it was recorded for another value: it is not written."""
     meaning, value = meanings_of(entity).get(name, (None, None))
     return meaning if value is entity[name] else None
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two values would be stored alike, with all that embedded entities hold."""
+    """Whether two values would be stored alike, including everything in embedded entities."""
     if isinstance(one, dict) and isinstance(other, dict):
         return (
             one.keys() == other.keys()
@@ -286,7 +287,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _complete_key(entity: Any) -> Key | None:
-    """An incomplete one, which ndb gives to embedded entities, says nothing."""
+    """An entity's key; None if it is incomplete, such as those that ndb gives embedded entities."""
     key: Key | None = getattr(entity, "key", None)
     return None if key is None or key.is_partial else key
 

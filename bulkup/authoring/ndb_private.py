@@ -1,8 +1,8 @@
 """The private names of Google's libraries that handlers of ndb models depend on.
 
 `tests/authoring/test_ndb_private.py` pins each of them. Other names with an underscore, such as
-`_properties` and `_prepare_for_put`, are called on models and properties. ndb documents these, and
-keeps names without an underscore for properties.
+`_properties` and `_prepare_for_put`, are used on models and properties. ndb documents these, and
+reserves names without an underscore for properties.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from google.cloud.ndb import context, model
 
 datastore_api: Any = attrgetter("_datastore_api")
-"""What a client sends its calls through. The official client offers no call that takes and gives
-messages."""
+"""What a client sends its calls through. The official client has no public call that takes and
+returns messages."""
 
 meanings_of: Any = attrgetter("_meanings")
 """The meanings of an entity's properties, {name: (meaning, the value it was read with)}."""
@@ -23,10 +23,10 @@ message_of: Any = attrgetter("_pb")
 """The message inside the official client's wrapper of it."""
 
 context_state: Any = context._state
-"""Of each thread: which ndb context is in force."""
+"""The ndb context in effect, per thread."""
 
 model_from_entity: Any = model._entity_from_ds_entity
 entity_from_model: Any = model._entity_to_ds_entity
 
 kind_map: Any = model.Model._kind_map
-"""The model that ndb makes of an entity, by its kind."""
+"""By kind: the model that ndb makes of an entity."""

@@ -1,4 +1,4 @@
-"""A query of ndb as one of the official client, which the engine reads in pages."""
+"""Converts a query of ndb to one of the official client, which the engine reads in pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _OPERATORS = {"in": "IN", "not_in": "NOT_IN"}
 
 
 def datastore_query(query: Any, client: Client) -> Query:
-    """Raises QueryError for what is no query of entities in Datastore alone."""
+    """Convert a query of ndb. Raises QueryError for a limit or an offset, for a keys-only query,
+    and for a filter that Datastore does not evaluate by itself."""
     from google.cloud.datastore import Query
 
     for option in ("limit", "offset"):

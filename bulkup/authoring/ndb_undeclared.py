@@ -1,7 +1,7 @@
-"""What ndb does not see inside structured properties: it is put back into what ndb would write.
+"""Puts back what ndb does not see inside structured properties and therefore would not write.
 
-ndb stores `home` as an embedded entity, or as properties `home.city`, `home.zip`: for a repeated
-one each of them is an array, with a value for each element.
+ndb stores `home` as an embedded entity, or as properties `home.city`, `home.zip`. If `home` is
+repeated, each of these properties is an array with a value for each element.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bulkup.authoring.ndb_private import meanings_of
 
 
 def inner_model(prop: Any) -> Any:
-    """The model of a structured property; None: it is another one."""
+    """The model of a structured property; None for any other property."""
     is_nested = isinstance(prop, (ndb.StructuredProperty, ndb.LocalStructuredProperty))
     return prop._model_class if is_nested else None
 
@@ -35,7 +35,8 @@ def declares(model: Any, path: str) -> bool:
 
 
 def keep_undeclared(encoded: Entity, stored: Entity, model: Any) -> None:
-    """Add to `encoded`, what ndb would write, what `stored` has inside structured properties."""
+    """Add to `encoded`, which is what ndb would write, the undeclared values that `stored` has
+    inside structured properties."""
     for prop in model._properties.values():
         inner, name = inner_model(prop), prop._name
         if inner is None:
@@ -97,7 +98,7 @@ def _copy(new: Entity, old: Entity, name: str, value: Any) -> None:
 
 
 def _plain(value: Any, model: Any = None) -> Any:
-    """A value as it is compared: what the model declares of an entity, and times in UTC."""
+    """A value to compare: an entity with declared properties only, and times as timestamps."""
     if isinstance(value, Entity):
         names = [name for name in value if model is None or declares(model, name)]
         return {name: _plain(value[name]) for name in sorted(names)}

@@ -19,7 +19,7 @@ class Param:
         self.default = default
         self.help = help
         self.name = name or "?"
-        """What users type; else the attribute's name."""
+        """What users type; by default, the attribute's name."""
         self._is_named = bool(name)
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -47,7 +47,7 @@ class Parameter:
     help: str
     value_type: ValueType = field(repr=False, compare=False)
     attribute: str = ""
-    """Of the class, where it is not the name; empty: it is."""
+    """The attribute of the class, if its name is not the parameter's; otherwise empty."""
 
     @property
     def form(self) -> str:
@@ -92,8 +92,8 @@ def convert(
 
     A str is parsed, as after `-p`; anything else must already have the parameter's type. To get the
     same values again, even if the defaults in the source change, store `{name: to_text(value)}` of
-    the result and convert that. `prefix`: of names after `-p`, where they need one. `also`: what
-    else the user has to type, named beside the parameters that are missing.
+    the result and convert that. `prefix`: what to type before a name after `-p`, if anything.
+    `also`: what else the user has to type, listed with the missing parameters.
     Raises ParameterError for an unknown name, a missing value or one that is not valid.
     """
     known = {parameter.name: parameter for parameter in source.parameters}
@@ -122,7 +122,7 @@ def parameters_of(definition: type[Updater] | Callable[..., Any]) -> tuple[Param
 
 
 def _of_class(cls: type[Updater]) -> Iterable[Parameter]:
-    # The first definition in the MRO counts: a subclass may replace a parameter by a fixed value.
+    # The first definition in the MRO counts: a subclass may replace a parameter with a fixed value.
     names = dict.fromkeys(
         name
         for base in reversed(cls.__mro__)
@@ -158,11 +158,11 @@ def _of_class(cls: type[Updater]) -> Iterable[Parameter]:
 
 
 _DECLARED = {name for base in Updater.__mro__ for name in inspect.get_annotations(base)}
-"""The attributes of every updater that have no value in the class."""
+"""The attributes that every updater has, but that have no value in the class."""
 
 
 def _class_annotation(cls: type, name: str) -> Any:
-    """What the user's own classes say: `max_failures` of Updater may be more than one type."""
+    """The annotation in the user's own classes: Updater's own may have more than one type."""
     for base in cls.__mro__:
         if base is Updater:
             break

@@ -1,4 +1,4 @@
-"""pydantic models as the types of entities. How strict they are, they say themselves."""
+"""pydantic models as the types of entities. Each model defines how strict it is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PydanticModels(ValueAdapter):
             )
         super().__init__(model)
         self._model = model
-        # With aliases, or where more is allowed than is declared, all properties are given.
+        # A model with aliases, or one that allows extra properties, is given all properties.
         names = set(model.model_fields)
         is_plain = model.model_config.get("extra") != "allow" and not any(
             field.alias or field.validation_alias for field in model.model_fields.values()
@@ -54,7 +54,7 @@ class PydanticModels(ValueAdapter):
         try:
             self._validated(entity)
         except ValidationError as error:
-            # What was removed, or has another alias when it is read, is not of a wrong type.
+            # A property that was removed, or is read by another alias, is not of a wrong type.
             wrong = [one for one in _errors(error) if one["type"] != "missing"]
             if wrong:
                 refused = ValueError(_sentence(wrong, self._model.__name__))
@@ -63,7 +63,7 @@ class PydanticModels(ValueAdapter):
     def _validated(self, entity: Entity) -> Any:
         """Raises ValidationError."""
         names = entity if self._names is None else [n for n in self._names if n in entity]
-        # A copy of plain dicts: pydantic reads a dict's own storage, which an entity fills lazily.
+        # Copy to plain dicts: pydantic reads a dict's own storage, which an entity fills lazily.
         values = {name: _plain_copy(entity[name]) for name in names}
         if self.key_field is not None:
             values[self.key_field] = entity.key
@@ -86,7 +86,7 @@ class PydanticModels(ValueAdapter):
     def values(self, model: Any) -> Values:
         values: Values = model.model_dump(
             by_alias=True, warnings=False
-        )  # `check_written` says more
+        )  # `check_written` reports more
         name = key_field(type(model))
         if name is not None:
             del values[name]
@@ -100,7 +100,7 @@ def _plain_copy(value: Any) -> Any:
 
 
 def _storable(value: Any) -> Any:
-    """A value of a type that Datastore has not, such as Decimal or UUID, as in pydantic's JSON."""
+    """Convert a type that Datastore does not have (Decimal, UUID) as in pydantic's JSON."""
     if isinstance(value, _STORABLE):
         return value
     if isinstance(value, dict):
@@ -109,7 +109,7 @@ def _storable(value: Any) -> Any:
         return [_storable(item) for item in value]
     if type(value).__module__.startswith("google."):  # Key, GeoPoint
         return value
-    if hasattr(value, "get_secret_value"):  # SecretStr, whose JSON is stars
+    if hasattr(value, "get_secret_value"):  # SecretStr: its JSON is asterisks
         return value.get_secret_value()
     from pydantic_core import to_jsonable_python
 
@@ -121,7 +121,7 @@ def _errors(error: Any) -> Any:
 
 
 def _sentence(errors: Any, model: str) -> str:
-    """`property 'home.zip': Input should be a valid integer, which Person wants`"""
+    """`property 'home.zip' is not what Person wants: Input should be a valid integer`"""
     first, *more = errors
     others = f" (and {len(more)} more)" if more else ""
     if not first["loc"]:

@@ -16,12 +16,13 @@ class EntityReader:
     """A `google.cloud.datastore.Client` for the run's target."""
 
     def get(self, keys: Iterable[Any]) -> list[Entity | None]:
-        """Read entities with one lookup: one for each key, in their order; None: not found.
+        """Read entities with one lookup. Returns one for each key, in the order of the keys; None
+        for a key that is not found.
 
-        Like any read through `self.client`, it guards what the handler writes, and it returns what
-        this call has put as it will be. Entities that an earlier `get` of the same batch, or of a
-        handler a moment before, has read are not looked up again, unless the run has written them
-        since.
+        Like any read through `self.client`, it guards what the handler writes, and returns an
+        entity that this call has put as it will be stored. Entities that an earlier `get` has read,
+        in the same batch or in a handler a moment before, are not looked up again unless the run
+        has written them since.
         """
         keys = _listed(keys)
         if hasattr(self.client, "get_in_order"):
@@ -31,13 +32,13 @@ class EntityReader:
         return [found.get(key) for key in keys]
 
     async def aget(self, keys: Iterable[Any]) -> list[Entity | None]:
-        """The same for an `async def handle_entity`, without blocking the other handlers. Lookups
-        of several handlers become one."""
+        """Like `get`, for an `async def handle_entity`: does not block the other handlers. Lookups
+        of several handlers are combined into one."""
         keys = _listed(keys)
         if hasattr(self.client, "aget_in_order"):
             in_order: list[Entity | None] = await self.client.aget_in_order(keys)
             return in_order
-        import asyncio  # not for each command
+        import asyncio  # not imported for every command
 
         return await asyncio.to_thread(self.get, keys)
 

@@ -1,4 +1,4 @@
-"""While the user's code runs: where its writes go, what surrounds it, and what it may ask for."""
+"""While the user's code runs: where its writes go, its context, and its client."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from bulkup.core.events import Report
 
 _handling: ContextVar[Updater[Any] | None] = ContextVar("_handling", default=None)
-"""The updater whose handler runs."""
+"""The updater whose handler is running."""
 
 
 @contextmanager
 def in_hook(updater: Updater[Any], name: str) -> Iterator[None]:
-    """Within this block the updater's method of this name runs, which handles no entity."""
+    """Within this block, the updater's method of this name runs. It handles no entity."""
     updater._in_hook = name
     try:
         with surroundings(updater):
@@ -33,7 +33,7 @@ def in_hook(updater: Updater[Any], name: str) -> Iterator[None]:
 
 
 def surroundings(updater: Updater[Any]) -> AbstractContextManager[Any]:
-    """What surrounds the user's code: the context that ndb needs."""
+    """The context in which the user's code runs: the one that its models need, if any."""
     return nullcontext() if updater._models is None else updater._models.context()
 
 
@@ -69,7 +69,7 @@ def writing_to(sink: WriteSink, updater: Updater[Any]) -> Iterator[None]:
 
 
 def begin_task(sink: WriteSink, updater: Updater) -> None:
-    """This task handles the entity that the sink has begun with."""
+    """Note that this task handles the entity that the sink has begun with."""
     _handling.set(updater)
     call_threads.begin_task(sink)
 
@@ -91,6 +91,6 @@ def client() -> Client:
 
 
 def models_of_running_handler() -> Models | None:
-    """None: no handler runs on this thread, or it takes entities."""
+    """The models of the handler on this thread; None if none runs or if it takes entities."""
     updater = _handling.get()
     return None if updater is None else updater._models

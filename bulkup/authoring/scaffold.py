@@ -21,13 +21,13 @@ from bulkup.core.errors import UsageError
 from bulkup.core.limits import MAX_NAME_BYTES, is_reserved
 
 MAX_NAME = 100
-"""Characters, of four bytes at most: with a number and `test_`, they fit into a file's name."""
+"""In characters. This leaves room for a number and `test_` in the name of a file."""
 
 
 def scaffold(new: NewUpdater, folder: Path, number: str = "") -> dict[Path, str]:
     """The files of a new updater, by path; nothing is written.
 
-    `number`: that of a migration. Raises UsageError for a name, or a kind, that cannot be one.
+    `number`: of a migration. Raises UsageError for an invalid name or kind.
     """
     _check_name(new.name, is_numbered=bool(number))
     _check_kind(new.kind)
@@ -60,7 +60,7 @@ def _check_name(name: str, *, is_numbered: bool) -> None:
             f"{name} is a name for a test, which pytest would run; leave `test` out of it: the "
             "updater's test is written beside it"
         )
-    # Tests import modules from their own folder first, also those that bulkup imports.
+    # A test imports modules from its own folder first, even those that bulkup needs.
     others = {"bulkup", "pytest_bulkup"}
     if not is_numbered:
         others |= sys.stdlib_module_names | packages_distributions().keys()
@@ -92,7 +92,7 @@ def _is_encodable(name: str) -> bool:
 
 
 def check_free(files: Iterable[Path]) -> None:
-    """Raises UsageError if one of them is there."""
+    """Raises UsageError if one of the files exists."""
     for path in files:
         if os.path.lexists(path):
             raise _is_there(path)
@@ -106,7 +106,7 @@ def _is_there(path: Path) -> UsageError:
 
 
 def write_new(files: Mapping[Path, str]) -> None:
-    """Write files where there are none: all of them, or none. Makes their folder.
+    """Write new files, all of them or none, and never replace one. Creates their folder.
 
     Raises UsageError.
     """
@@ -115,7 +115,7 @@ def write_new(files: Mapping[Path, str]) -> None:
     for path, source in files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # "x" refuses what has come there meanwhile, also a link that leads nowhere.
+            # "x" refuses a file that was created meanwhile, even a dangling link.
             with path.open("x", encoding="utf-8", newline="\n") as file:
                 written.append(path)
                 file.write(source)

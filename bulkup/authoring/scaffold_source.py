@@ -1,7 +1,7 @@
 """The source of a new updater and of its test.
 
-Names of properties and kinds are data of somebody's Datastore: they reach the source as string
-literals, or as names that Python reads as the very same string.
+Names of properties and kinds are data from somebody's Datastore. They enter the source as string
+literals, or as names that Python reads as exactly the same string.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from bulkup.core.visible import is_visible
 
 PLACEHOLDER_KIND = "YourKind"
-"""No entity is of it, so a run of an updater that nobody has edited finds nothing to change."""
+"""No entity has this kind, so an updater that nobody has edited finds nothing to change."""
 
 _MOST_PROPERTIES = 200
 _OURS = {"bulkup", "Any", "GeoPoint", "Key", "NotRequired", "TypedDict", "datetime"}
-"""What the source of an updater imports."""
+"""The names that the source of an updater imports."""
 _ABOUT = '"""Say here why this change is made."""\n'
 _DATETIME = "from datetime import datetime"
 _GOOGLE = (
@@ -66,7 +66,7 @@ class NewUpdater:
 
     @property
     def change(self) -> str:
-        """A property that no entity of the sample has, as a literal."""
+        """The name of a property that no entity of the sample has, as a literal."""
         there = {one.name for one in self.sample.properties} if self.sample else set()
         name = "checked"
         while name in there:
@@ -179,13 +179,13 @@ def _types(new: NewUpdater, sample: Sample) -> Iterator[str]:
 
 
 def _annotation(one: Property, entities: int) -> str:
-    # Of a property that is always null, nothing is known.
+    # Nothing is known about a property that is always null.
     known = "Any" if one.type == "None" else one.type
     return f"NotRequired[{known}]" if one.count < entities else known
 
 
 def _examples(sample: Sample) -> Iterator[str]:
-    """Properties of an entity in a test: of the types that were found, and no values of anybody."""
+    """Properties of an entity for a test: with the types that were found, but no real values."""
     for one in _shown(sample):
         yield f"    {literal(one.name)}: {_example(one.type)},"
 
@@ -206,15 +206,15 @@ def _alternatives(types: str) -> list[str]:
 
 
 def literal(text: str) -> str:
-    """A string literal, readable where that is safe; without characters that nobody sees."""
+    """A string literal, readable where that is safe, and without invisible characters."""
     if is_visible(text) and '"' not in text and "\\" not in text:
         return f'"{text}"'
     return ascii(text)
 
 
 def _is_plain_name(name: str) -> bool:
-    """Whether a name in the body of a class is the same string to Python: it would take a name
-    that begins with `__` for a private one, and letters such as a ligature for others."""
+    """Whether Python keeps a name in the body of a class as exactly this string: it mangles a name
+    that begins with `__`, and replaces characters such as ligatures."""
     return (
         name.isidentifier()
         and not keyword.iskeyword(name)
@@ -225,7 +225,7 @@ def _is_plain_name(name: str) -> bool:
 
 
 def class_name(name: str) -> str:
-    """`AddFullName` of `add_full_name`."""
+    """`AddFullName` for `add_full_name`."""
     camel = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
     return _free(camel if camel.isidentifier() else f"Updater{camel}", _OURS)
 

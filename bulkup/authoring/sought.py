@@ -1,6 +1,6 @@
-"""What an updater was told to look for, so that a run can say what none of its entities has.
+"""What an updater was told to look for, so that a run can report what none of its entities has.
 
-Only of built-in updaters: what a parameter names may be misspelled, and then nothing fails.
+Only for built-in updaters: if a name in a parameter is misspelled, nothing fails.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ class Looked:
     """What was seen in the entities of a run."""
 
     entities: int
-    """That were read."""
+    """How many entities were read."""
     names: Mapping[str, int]
-    """Properties of the first entities, and how many of these have each."""
+    """The properties of the first entities, and how many of these entities have each."""
     first: int
-    """How many these first entities are."""
+    """The number of these first entities."""
     missing: Collection[Any]
-    """All that was looked for and not found."""
+    """Everything that was looked for and not found."""
 
 
 class Sought(Protocol):
     """Something that an entity may have."""
 
     kind: WarningKind
-    """Of the warning that no entity has it."""
+    """The kind of the warning that no entity has it."""
     only_first: bool
-    """The first entities are enough to tell."""
+    """True if it is enough to check the first entities."""
 
     def is_in(self, properties: Mapping[str, bytes]) -> bool:
-        """`properties`: the serialized values of an entity."""
+        """Whether an entity has it. `properties`: the entity's serialized values."""
 
     def sentence(self, looked: Looked) -> str:
-        """That no entity has it; empty: that is as it should be."""
+        """Says that no entity has it; empty if that needs no warning."""

@@ -29,7 +29,7 @@ def read_source(typed: str) -> bytes:
         raise _unreadable(shown, exc) from exc
     if stat.S_ISDIR(mode):
         paths = [os.path.join(typed, name) for name in _python_files(typed)]
-        # Those that have updaters; where none seems to, whatever there is.
+        # List the files that have updaters; if none seems to have one, list all.
         specs = [spec for path in paths for spec in specs_of(Path(path), path)] or paths
         files = listed(map(shlex.quote, specs))
         raise UsageError(f"{shown} is a folder; name an updater in it: {files}")
@@ -90,5 +90,5 @@ def suggest(wanted: str, there: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """A name for a message; as a Python literal if a reader would not see all of it."""
+    """A name for a message; a Python literal if it has characters that a reader would not see."""
     return visible(text)

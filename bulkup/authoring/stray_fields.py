@@ -1,7 +1,7 @@
 """Attributes that a handler has set on an object whose type has no such field: `person.nikc = ""`.
 
-They would be lost. An object may have attributes of its own: those that its class or a method of
-its class names (`__post_init__`, a cached property), and those that begin with an underscore.
+They would be lost. Some attributes are allowed without a field: those that the class or one of its
+methods names (`__post_init__`, a cached property), and those that begin with an underscore.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Chains: an updater may name its successor, which starts when its own run has finished.
 
 The runs of a chain are `RUN`, `RUN+1`, `RUN+2`, ... A successor's id, and so the key of its record,
-follows from its predecessor's, so that starting it twice makes one run. One commit writes the
-predecessor's end and the successor's record, which takes over the predecessor's claim: until the
+is derived from its predecessor's, so starting it twice creates only one run. One commit writes the
+predecessor's end and the successor's record, which takes over the predecessor's claim. Until the
 chain has ended, running the first updater again resumes the chain.
 """
 
@@ -30,7 +30,7 @@ def named(definition: Any) -> Any:
 
 
 def wanted(source: UpdaterSource, updater: Updater) -> Then | None:
-    """The successor of a finished run: the one its updater chose, else the one named, or None."""
+    """A finished run's successor: the one its updater chose, else the one it names, or None."""
     if updater._then is not None:
         return updater._then
     value = named(source.definition)
@@ -76,7 +76,7 @@ def locate(specs: Sequence[str], folder: str) -> str:
 def check(source: UpdaterSource) -> None:
     """Check all successors that definitions name, before the first run starts.
 
-    Raises UsageError for a circle or a parameter without a default, and what `load` raises.
+    Raises UsageError for a cycle or a parameter without a default, and what `load` raises.
     """
     seen = [source.spec]
     while (value := named(source.definition)) is not None:

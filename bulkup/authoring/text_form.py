@@ -1,7 +1,7 @@
 """Parameter values and types as strings.
 
-A value's string is what stands after `-p NAME=`, and what a run stores to resume with the same
-values: `value_type(...).parse(to_text(value)) == value`.
+A value's string is what a user types after `-p NAME=`, and what a run stores to resume with the
+same values: `value_type(...).parse(to_text(value)) == value`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import date, datetime, timezone
 from typing import Any
 
 NONE_TEXT = "@none"
-"""None, for a parameter that may be any string, even `none` or the empty one.
+"""Stands for None in a parameter that may be any string, even `none` or the empty string.
 
 The string `@none` itself is written `@@none`, and so on. `@` means nothing to a shell.
 """
@@ -24,8 +24,8 @@ NONE_LIKE = re.compile(r"@+none", re.ASCII)
 def to_text(value: Any) -> str:
     """The string that `parse` turns back into `value`.
 
-    Raises ValueError for a value that has none (half a surrogate pair, an integer of more digits
-    than Python prints) and TypeError for an unsupported type.
+    Raises ValueError for a value that has no such string (a lone surrogate, an integer with more
+    digits than Python prints) and TypeError for an unsupported type.
     """
     text = _to_text(value)
     try:
@@ -45,7 +45,7 @@ def type_text(annotation: Any) -> str:
 def _to_text(value: Any) -> str:
     if value is None:
         return NONE_TEXT
-    # Before str and int, which an Enum may be as well; bool before int; datetime before date.
+    # Enum before str and int, which it may be as well; bool before int; datetime before date.
     if isinstance(value, enum.Enum):
         return _escaped(value.name)
     if isinstance(value, bool):

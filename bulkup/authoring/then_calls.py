@@ -1,8 +1,8 @@
-"""Whether what an updater's methods pass to `self.then` can be a successor.
+"""Checks whether what an updater's methods pass to `self.then` can be a successor.
 
-`finish` is called when all the work is done, and never in a dry run. What its source says can be
-checked before: a name that means nothing, a parameter that the successor does not have. What is
-only known when the call is made is left out.
+`finish` is called only when all the work is done, and never in a dry run. Its source can be checked
+before that: for a name that means nothing, or a parameter that the successor does not have. What is
+known only when the call is made is not checked.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class _Call:
     place: str
     updater: Any
     literals: dict[str, Any]
-    """The parameters whose values the source has."""
+    """The parameters whose values are literals in the source."""
     others: tuple[str, ...]
-    """Those whose values are computed."""
+    """The names of parameters whose values are computed."""
     has_more: bool
-    """There may be more (`**params`)."""
+    """True if there may be more (`**params`)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Known:
 
 
 def then_problems(source: UpdaterSource, *, loads: bool) -> list[str]:
-    """Sentences about successors that cannot begin. `loads`: load those named by a string, too."""
+    """Sentences about successors that cannot begin. `loads`: also load those named by a string."""
     problems = []
     for call in _calls(source.definition):
         try:
@@ -90,7 +90,7 @@ def _calls(definition: Any) -> Iterator[_Call]:
 
 
 def _mentions_then(code: CodeType) -> bool:
-    """Before the source is read, which takes a millisecond."""
+    """Whether code may call `then`. Checked first, since reading its source takes a millisecond."""
     nested = (constant for constant in code.co_consts if isinstance(constant, CodeType))
     return "then" in code.co_names or any(map(_mentions_then, nested))
 
@@ -109,7 +109,7 @@ def _calls_in(definition: type, name: str, function: FunctionType) -> Iterator[_
             continue
         updater = _value(node.args[0], itself, definition, module) if node.args else None
         if updater is None:
-            continue  # only the call itself knows it
+            continue  # known only when the call is made
         literals: dict[str, Any] = {}
         others = []
         for keyword in node.keywords:
@@ -133,7 +133,7 @@ def _is_attribute_of(node: ast.expr, owner: str, name: str) -> bool:
 
 
 def _value(node: ast.expr, itself: str, definition: type, module: ModuleType | None) -> Any:
-    """What a name or a string in the source stands for; None: that cannot be told."""
+    """What a name or a string in the source stands for; None if that is not known."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name):

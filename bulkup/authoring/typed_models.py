@@ -1,7 +1,7 @@
 """Dataclasses, attrs classes and TypedDicts as the types of entities; cattrs converts them.
 
-Conversion is strict: a property of another type than its field is an error of that entity, not a
-value that the next put would write differently.
+Conversion is strict: an entity with a property of another type than its field fails. Otherwise the
+next put would write that property differently.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class ValueAdapter(ModelAdapter):
         return entity
 
     def type_of(self, model: Any) -> type:
-        """A TypedDict does not know what it is; an object may be of another class than the handled
-        one."""
+        """The type of a model. A TypedDict is a plain dict, so it counts as the handled type; an
+        object may be of another class than that."""
         return self.model if type(model) is dict else type(model)
 
     def unindexed(self, model: Any) -> Collection[str]:
@@ -92,12 +92,12 @@ class ValueAdapter(ModelAdapter):
     def has_got_key(self, model: Any, entity: Entity) -> None:
         name = key_field(type(model))
         if name is not None and getattr(model, name) is not entity.key:
-            # Also where the class is frozen: whoever has put the object asks it for its new id.
+            # Even if the class is frozen: the code that put the object reads its new id from it.
             object.__setattr__(model, name, entity.key)
 
 
 class TypedModels(ValueAdapter):
-    """Dataclasses, attrs classes and TypedDicts. Raises UsageError for a type of another field."""
+    """Dataclasses, attrs classes and TypedDicts. Raises UsageError for unsupported field types."""
 
     def __init__(self, model: type) -> None:
         super().__init__(model)
@@ -145,7 +145,7 @@ class TypedModels(ValueAdapter):
             try:
                 self._converter.structure(values[name], types[name])
             except _UnsupportedError:
-                return  # a type that is only put: Datastore says what it cannot store
+                return  # a type that is only put: Datastore reports what it cannot store
             except Exception as error:
                 if not is_only_missing(error):
                     sentence = mismatch(error, values, of.__name__, (name, types[name]))
@@ -172,7 +172,8 @@ def _has_fields(type_: Any) -> bool:
 
 
 def _with_known_keys(model: Any) -> Any:
-    """The same TypedDict. `from __future__ import annotations` hides its NotRequired from it."""
+    """The same TypedDict with its keys marked Required or NotRequired, which
+    `from __future__ import annotations` hides from it."""
     hints = typing.get_type_hints(model, include_extras=True)
     for name, hint in hints.items():
         if typing.get_origin(hint) not in (typing.Required, typing.NotRequired):
@@ -232,7 +233,7 @@ def _converter() -> Any:
     )
 
     def list_hook(type_: Any) -> Any:
-        """Not as cattrs does it, for which a string is a list of characters."""
+        """Unlike the hook of cattrs, does not take a string for a list of characters."""
         items = typing.get_args(type_) or (Any,)
         into = tuple if type_ is tuple or typing.get_origin(type_) is tuple else list
         if into is tuple and len(items) > 1 and items[1] is not ...:

@@ -1,10 +1,10 @@
-"""An `await` that is missing, or that is one too many, as Python says it: what to write."""
+"""Advice for Python's errors about an `await` that is missing or superfluous."""
 
 from __future__ import annotations
 
 
 def unawaited(error: BaseException, *, is_async: bool) -> str:
-    """What to add to the error of a handler; empty: it has another cause."""
+    """The advice to append to a handler's error; empty if it has another cause."""
     text = str(error)
     if "'coroutine' object" in text:
         if is_async:

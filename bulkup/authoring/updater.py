@@ -53,19 +53,19 @@ class Models(Protocol):
     """Converts models to what is written, for an updater whose handler takes models."""
 
     def context(self) -> AbstractContextManager[Any]:
-        """What surrounds the user's code."""
+        """The context in which the user's code runs."""
 
     def entities(self, item: Any) -> Iterator[Any]:
-        """What to put for what a handler puts."""
+        """The entities to put for what a handler puts."""
 
     def keys(self, item: Any) -> Iterator[Any]:
-        """What to delete, entities or keys, for what a handler deletes."""
+        """The entities or keys to delete for what a handler deletes."""
 
     def key_of(self, model: Any) -> Key:
-        """Raises TypeError."""
+        """The key of a model. Raises TypeError if it is not known."""
 
     def check_patched(self, entity: Entity, names: Collection[str]) -> None:
-        """Raise ValueError if a property that a patch has set is of no type that models take."""
+        """Raise ValueError if a patch has set a property to a type that models do not accept."""
 
 
 class Updater(EntityReader, Generic[E]):
@@ -328,4 +328,4 @@ def is_async(function: Any) -> bool:
 
 CHECKS = ("check_before", "check_after")
 FORMS = ("handle_entity", "handle_batch")
-"""An updater has one of these."""
+"""The handler methods; an updater has one of them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from bulkup.authoring.built_ins import CLASS_NAMES
 
 MAX_BYTES = 1024 * 1024
-"""Bytes of a file. Larger files are skipped."""
+"""The size of a file, in bytes. Larger files are skipped."""
 
 
 def updater_names(path: Path) -> list[str]:
@@ -33,7 +33,7 @@ def updater_names(path: Path) -> list[str]:
 
 
 def _last_name(node: ast.expr) -> str:
-    """`updater` of `@bulkup.updater(kind="Person")`."""
+    """`updater` for `@bulkup.updater(kind="Person")`."""
     if isinstance(node, ast.Call):
         node = node.func
     if isinstance(node, ast.Attribute):

@@ -1,7 +1,7 @@
 """Finds the lines in an updater's source file that assign a property or return a result.
 
-The source is searched, and nothing is noted while handlers run, so it costs nothing until something
-is wrong. A name that is not written out (`entity[name] = ...`) is not found.
+The source is searched only when something is wrong, and nothing is recorded while handlers run. So
+this costs nothing until then. A name that is not written out (`entity[name] = ...`) is not found.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WORD = re.compile(r"""['"](\w+)['"]""")
 class Assignment(NamedTuple):
     place: Place
     value: ast.expr | None
-    """What is assigned; None: the source does not say."""
+    """What is assigned; None if the source does not show it."""
     scope: str
     """The qualified name of the function around it."""
 
@@ -51,14 +51,14 @@ class _Index(ast.NodeVisitor):
     def __init__(self, path: str) -> None:
         self._path = path
         self._scope = ""
-        """The qualified name of the function or class that is visited."""
+        """The qualified name of the function or class being visited."""
         self._function = ""
         """The name of the innermost function."""
         self.assigned: dict[str, list[Assignment]] = defaultdict(list)
         self.returned: dict[str, list[Assignment]] = defaultdict(list)
         """By the qualified name of the function."""
         self.kept: dict[str, list[Place]] = defaultdict(list)
-        """Where a variable or an attribute is added to, by its own name."""
+        """Where functions add to a variable or an attribute, by its name."""
 
     def _found(self, node: Any, value: ast.expr | None) -> Assignment:
         place = Place(self._path, node.lineno, self._function or "<module>")
@@ -81,7 +81,7 @@ class _Index(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - the names are those of `ast`
 
     def _keeps(self, target: ast.expr) -> None:
-        """`self.count`, `count`: what is added to, when a function is called."""
+        """Note that a function adds to a variable or an attribute: `count`, `self.count`."""
         name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
         if name and self._function:
             self.kept[name].append(Place(self._path, target.lineno, self._function))
@@ -163,7 +163,7 @@ _indexes: dict[str, tuple[list[str], _Index]] = {}
 
 
 def _index(path: str) -> _Index:
-    """Empty if the file does not exist, or is not Python."""
+    """The index of a file; empty if the file does not exist, or is not Python."""
     lines = linecache.getlines(path)
     known = _indexes.get(path)
     if known is not None and known[0] is lines:
@@ -181,13 +181,13 @@ def user_handler(updater: Any) -> Any:
 
 
 def is_users_own(updater: Any) -> bool:
-    """Whether the user has written the handler; False: it is one of bulkup's."""
+    """Whether the user has written the handler; False if it is one of bulkup's."""
     code = getattr(user_handler(updater), "__code__", None)
     return code is not None and not code.co_filename.startswith(BULKUP)
 
 
 def source_file(updater: Any) -> str:
-    """The file of the function that handles an entity; empty: it was not written in Python."""
+    """The file of the function that handles an entity; empty if it is not written in Python."""
     code = getattr(user_handler(updater), "__code__", None)
     return "" if code is None else str(code.co_filename)
 
@@ -210,12 +210,12 @@ def _is_within(scope: str, outer: str) -> bool:
 
 
 def blame(updater: Any, error: BaseException) -> str:
-    """Where the user's code is to be changed: ` (assigned at fix.py:12)`, or nothing.
+    """Where to change the user's code: ` (assigned at fix.py:12)`, or an empty string.
 
-    Only for what bulkup has raised: a traceback shows where the user's own code raises.
+    Only for errors that bulkup raised: a traceback shows where the user's own code raises.
     """
     if not isinstance(error, (TypeError, ValueError)) or is_before_call(error) or places_of(error):
-        return ""  # it names its places itself, or has none
+        return ""  # it already names its places, or has none
     name = property_of(error)
     if name is not None:
         places = _distinct(one.place for one in assignments(updater, name))
@@ -223,14 +223,14 @@ def blame(updater: Any, error: BaseException) -> str:
             with_places(error, places)
             return where
     calls = refused_call(error)
-    if not calls and updater._decorated and is_own(error):  # it has returned by then
+    if not calls and updater._decorated and is_own(error):  # the function has returned by now
         calls = returned_at(updater._decorated, None)
         with_places(error, calls)
     return in_brackets(calls)
 
 
 def words_of(updater: Any) -> set[str]:
-    """The strings of one word in the updater's file."""
+    """The strings in the updater's file that are a single word."""
     code = getattr(user_handler(updater), "__code__", None)
     lines = linecache.getlines(code.co_filename) if code is not None else []
     return set(_WORD.findall("".join(lines)))
@@ -243,8 +243,8 @@ def kept_at(updater: Any, name: str) -> list[Place]:
 
 
 def returned_at(function: Any, result: Any) -> list[Place]:
-    """Where a function may have returned (or yielded) this; else where it is defined. None: it has
-    returned something else than a constant."""
+    """Where a function may have returned (or yielded) `result`; otherwise where it is defined.
+    `result`: None if the function returned something other than a constant."""
     function = inspect.unwrap(function)
     code = getattr(function, "__code__", None)
     if code is None:
@@ -258,7 +258,7 @@ def returned_at(function: Any, result: Any) -> list[Place]:
 
 
 def _says(value: ast.expr | None, result: Any) -> bool:
-    """Whether it is the constant that was returned."""
+    """Whether `value` is the constant that was returned."""
     return (
         isinstance(value, ast.Constant)
         and type(value.value) is type(result)

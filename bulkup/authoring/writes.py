@@ -1,4 +1,4 @@
-"""What an updater may ask for while it handles an entity, and who takes it."""
+"""The writes that an updater may ask for while it handles an entity, and the sink for them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class WriteSink:
     """Takes an updater's writes and log lines while it handles one entity."""
 
     own: Any = NOTHING
-    """The handled entity. It is written most often, and `put` need not check it."""
+    """The handled entity. It is written most often, and `put` does not have to check it."""
 
     may_change_after_put = True
-    """The handler may still run when it has put the entity. False: a function has returned it."""
+    """The handler may still run after a put of the entity. False for functions: they return it."""
 
     reads: Any = None
-    """Where the updater's client notes what the handler reads (`datastore/reads.py`)."""
+    """Where the updater's client records what the handler reads (`datastore/reads.py`)."""
 
     serves_many = False
-    """Several calls run at once, and `for_caller` tells them apart."""
+    """True if several calls run at once; `for_caller` tells them apart."""
 
     is_shared = False
-    """A handler has started threads, so who puts, deletes or logs is looked at."""
+    """A handler has started threads, so each put, delete and log is checked for its thread."""
 
     on_share: Callable[[], None] = staticmethod(lambda: None)
 
@@ -49,7 +49,7 @@ class WriteSink:
         raise NotImplementedError
 
     def for_caller(self) -> WriteSink:
-        """The sink of the call that runs where this is asked. Raises RuntimeError if none does."""
+        """The sink of the call that runs on this thread or task. Raises RuntimeError if none."""
         return self
 
     def owned_by(self, owner: Any) -> WriteSink:
@@ -60,7 +60,7 @@ class WriteSink:
         )
 
     def fail(self, entity: Any, error: BaseException | str) -> None:
-        """Raises TypeError where an entity fails by raising."""
+        """Let an entity of a batch fail. Raises TypeError where a handler raises instead."""
         raise TypeError("fail is for handle_batch; in handle_entity, raise the error")
 
 
@@ -69,7 +69,7 @@ class Delete:
     """Deletions that a function updater returns; made by `bulkup.delete`."""
 
     keys: tuple[Key, ...] | None
-    """None: the handled entity."""
+    """None for the handled entity."""
 
 
 class Remove:
@@ -89,7 +89,7 @@ REMOVE: Any = Remove()
 def apply_patch(entity: Entity, patch: Mapping[Any, Any]) -> None:
     """Change the properties that a patch names, and keep all others and all index flags.
 
-    A value replaces the whole property, also where both are nested entities.
+    A value replaces the whole property, even if both are nested entities.
     """
     for name, value in patch.items():
         if value is not REMOVE:
@@ -114,7 +114,7 @@ def key_to_delete(entity_or_key: Any) -> Key:
 
 
 def put_others(sink: WriteSink, item: Any) -> None:
-    """Put one or several entities other than the handled one. Raises TypeError for no Entity."""
+    """Put one or several entities other than the handled one. Raises TypeError for a non-Entity."""
     from google.cloud.datastore import Entity
 
     for entity in flat(item):
@@ -126,7 +126,7 @@ def put_others(sink: WriteSink, item: Any) -> None:
 
 
 def _made_of(item: Any) -> str:
-    """What to write for something that is not an Entity, where that can be said."""
+    """Advice on what to write for something that is not an Entity; may be empty."""
     from google.cloud.datastore import Key
 
     if isinstance(item, dict):

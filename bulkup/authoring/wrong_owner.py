@@ -1,4 +1,4 @@
-"""What to write instead, where a write of a batch belongs to none of its entities."""
+"""Errors for writes and failures in a batch that do not belong to exactly one of its entities."""
 
 from __future__ import annotations
 

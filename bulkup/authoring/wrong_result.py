@@ -1,4 +1,4 @@
-"""What to write instead of a result that a handler cannot return."""
+"""Errors for results that a handler cannot return. They say what to write instead."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _TO_AWAIT = ": what is async in it has not run; write `async def`, and await it 
 
 
 def wrong_result(function: Callable[..., Any], result: Any, inside: str) -> TypeError:
-    """The error of a function updater. `inside`: what the result was found in; empty: it is what
-    the function has returned."""
+    """The error for a function updater. `inside`: the collection that held the result; empty if
+    the function returned it directly."""
     what = _shown(result)
     returned = f"returned {inside} that holds {what}" if inside else f"returned {what}"
     if inside == "a generator":
@@ -30,9 +30,9 @@ def wrong_result(function: Callable[..., Any], result: Any, inside: str) -> Type
 
 
 def method_result(updater: Any, result: Any, called: str = "handle_entity") -> TypeError:
-    """The error of a class whose handler returns a value.
+    """The error for a class whose handler returns a value.
 
-    A function's result is written, a method's would be lost without a word.
+    A function's result is written; a method's would be silently lost.
     """
     method = getattr(type(updater), called)
     name = type(updater).__name__
@@ -67,6 +67,6 @@ def _instead(result: Any) -> str:
 
 
 def _discard(result: Any) -> None:
-    """Python would warn of a coroutine that nobody has awaited."""
+    """Close a coroutine, so that Python does not warn that nobody has awaited it."""
     if inspect.iscoroutine(result):
         result.close()

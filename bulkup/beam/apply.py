@@ -1,4 +1,4 @@
-"""A run as a transform of your own pipeline."""
+"""A run as a transform in your own pipeline."""
 
 from __future__ import annotations
 

@@ -38,16 +38,18 @@ RUNNERS = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
 """Beam's own runners that it does not find by name."""
 
 TAKE_OTHERS = ("portable", "flink", "spark", "samza", "prism")
-"""Parts of the names of runners whose job server knows more options than Beam itself."""
+"""Parts of the names of runners whose job server accepts options that Beam itself does not know."""
 
 READS_PER_S = 5
-"""Each look reads the records of all ranges: few reads, compared with what a run writes."""
+"""Each progress check reads the records of all ranges. This rate keeps that small, compared with
+what a run writes."""
 
 SLOWEST_LOOK_S = 60.0
 
 HANGS_AFTER_S = 30.0
-"""How long to wait for the runner to end after the last range is finished, or after Datastore was
-given up. Beam's own runner, with several processes, waits forever for one that was killed."""
+"""How long to wait for the runner to end after the last range is finished, or after Datastore has
+stopped answering. Beam's own runner, with several processes, waits forever for one that was killed.
+"""
 
 ENDS_WITHIN_S = 20.0
 """How long a runner in this process may take to end its pipeline after Ctrl-C."""
@@ -56,8 +58,8 @@ ENDS_WITHIN_S = 20.0
 def run_on_beam(
     prepared: PreparedRun, runner_args: Sequence[str], *, ranges: int | None, fresh: bool
 ) -> Report:
-    """Begin a run, or find the unfinished one of the same work; have its ranges worked on by the
-    runner that `runner_args`, Beam's own options, name; end it, and return its report.
+    """Begin a run, or find the unfinished run of the same work. Have its ranges worked on by the
+    runner that `runner_args` (Beam's own options) name, end the run, and return its report.
 
     Raises BulkupError when the run cannot begin, StopAskedError when the command was interrupted.
     """
@@ -77,13 +79,13 @@ def run_on_beam(
 
 
 def pipeline_options(runner_args: Sequence[str]) -> PipelineOptions:
-    """Beam's options, as they are typed after `--`. Raises UsageError, also for an option or a
-    runner that Beam does not know: it would ignore a mistyped one, and use another runner."""
+    """Parse Beam's options, as typed after `--`. Raises UsageError, also for an option or a runner
+    that Beam does not know: Beam would ignore a mistyped option, or use another runner."""
     try:
         options = PipelineOptions(list(runner_args))
         standard = options.view_as(StandardOptions)
         standard.runner = RUNNERS.get(standard.runner or "", standard.runner)
-        _check_runner(standard.runner)  # and imports it, with the options of its own
+        _check_runner(standard.runner)  # also imports the runner, and with it the runner's options
         unknown = _unknown(runner_args)
     except SystemExit:  # argparse has printed why
         raise UsageError(
@@ -110,7 +112,7 @@ def _check_runner(name: str | None) -> None:
 
 
 def _unknown(runner_args: Sequence[str]) -> list[str]:
-    """The words that Beam itself does not know. Raises SystemExit for a value that it refuses."""
+    """The words that Beam itself does not know. Raises SystemExit for a value that Beam refuses."""
     parser = _BeamArgumentParser(allow_abbrev=False)
     for known in {str(one): one for one in PipelineOptions.__subclasses__()}.values():
         known._add_argparse_args(parser)
@@ -118,12 +120,12 @@ def _unknown(runner_args: Sequence[str]) -> list[str]:
 
 
 class _Job:
-    """The pipeline, run in a thread of its own: some runners work in `run` itself."""
+    """Runs the pipeline in its own thread, because some runners do all their work inside `run`."""
 
     def __init__(self, pipeline: Any) -> None:
         self.error: str | None = None
         self.name = ""
-        """Name of a job that a service runs without this process; empty: there is none."""
+        """Name of the job if a service runs it without this process; otherwise empty."""
         self._pipeline = pipeline
         self._ended = threading.Event()
         threading.Thread(target=self._run, name="bulkup-beam", daemon=True).start()
@@ -133,19 +135,19 @@ class _Job:
             result = self._pipeline.run()
             self.name = _job_name(result)
             result.wait_until_finish()
-        except BaseException as error:  # whatever a runner raises; told by `run_on_beam`
+        except BaseException as error:  # whatever a runner raises; reported by `run_on_beam`
             self.error = error_line(error)
         finally:
             self._ended.set()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended."""
+        """Wait up to this long for the pipeline to end. Returns whether it has ended."""
         return self._ended.wait(seconds)
 
 
 def _job_name(result: Any) -> str:
-    """The name of the job that a service runs without this process; empty: the pipeline needs this
-    process, as Beam's own runner and Dask do."""
+    """The name of the job if a service runs it without this process. Empty if the pipeline needs
+    this process, as with Beam's own runner and Dask."""
     job_id = getattr(result, "job_id", None) or getattr(result, "_job_id", None) or ""
     return str(job_id() if callable(job_id) else job_id)
 
@@ -162,7 +164,8 @@ class _Watch:
         self._next_look = self._clock.monotonic()
         self._finished_at: float | None = None
         self._lost_at: float | None = None
-        """When a call had been retried for `--retry-for`, and none has been answered since."""
+        """When a call failed after it had been retried for `--retry-for`; None if calls are
+        answered."""
         self._progress = ProgressTracker(self._listen, self._clock, begun.counts)
         self._progress.total = begun.total
 
@@ -186,7 +189,7 @@ class _Watch:
     def _look(self) -> None:
         try:
             self._state = state = look(self._prepared, self._begun)
-        except CallError:  # shown at the next look, or by the end
+        except CallError:  # reported by the next look or at the end
             if self._lost_at is None:
                 self._lost_at = self._clock.monotonic()
             return
@@ -203,12 +206,12 @@ class _Watch:
             self._finished_at = self._clock.monotonic()
 
     def _why_leave(self) -> str:
-        """Why there is nothing to wait for; empty: there is."""
+        """Why there is nothing left to wait for; empty if there is something."""
         since = self._clock.monotonic() - HANGS_AFTER_S
         if self._finished_at is not None and self._finished_at < since:
             return "all ranges are finished"
         if self._lost_at is not None and self._lost_at < since:
-            self._prepared.rpc.try_once()  # calls have been retried for as long as they may be
+            self._prepared.rpc.try_once()  # calls were already retried for `--retry-for`
             return "Datastore has stopped answering"
         return ""
 
@@ -225,7 +228,7 @@ class _Watch:
         self._prepared.context.listener(event)
 
     def _leave(self) -> None:
-        """After Ctrl-C. A pipeline elsewhere keeps running; one in this process is ended.
+        """Leave after Ctrl-C. A pipeline elsewhere keeps running; one in this process is ended.
 
         Raises StopAskedError.
         """

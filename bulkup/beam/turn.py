@@ -1,8 +1,8 @@
 """What one call of the DoFn works on, in Beam's terms: a restriction, its tracker, its provider.
 
-A restriction is a `Turn` at one range of the run. Beam may split it while it is worked on. Then the
-range ends at its last handled entity, a new range begins there, and the residual is a turn at that
-one. Only Datastore decides what is done, so turns may get lost, or come back several times.
+A restriction is a `Turn`: work on one range of the run. Beam may split a turn that is in progress.
+Then the range ends early, a new range begins there, and the residual is a turn at the new range.
+Only Datastore decides what is done, so turns may get lost, or come back several times.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ class Turn:
 
     range_id: str
     comes_back: bool = False
-    """The runner brings back what is deferred. Runners that call a Splittable DoFn as if it were an
+    """The runner brings back a deferred turn. Runners that call a Splittable DoFn as if it were an
     ordinary one (Dask) drop it."""
     is_over: bool = False
-    """There is nothing to do: the work went to another turn."""
+    """There is nothing left to do: another turn has taken over the work."""
     not_before: float = 0.0
-    """Another worker holds the range until then (Unix time by this machine's clock). Beam's own
-    runners bring back at once what is deferred by a minute."""
+    """Another worker holds the range until then (Unix time by this machine's clock). Needed because
+    Beam's own runners bring a turn back at once, even if it was deferred by a minute."""
 
 
 class TurnTracker(RestrictionTracker):  # type: ignore[misc]  # Beam is untyped here
-    """Its positions: the `WorkingRange` that the work begins with, and when it has ended, the
-    `not_before` of what may be left.
+    """The positions that it claims: the `WorkingRange` when the work begins and, when the work has
+    ended, the `not_before` of what may be left.
 
     Beam calls it from several threads, one at a time.
     """
@@ -46,7 +46,8 @@ class TurnTracker(RestrictionTracker):  # type: ignore[misc]  # Beam is untyped 
         return self._turn
 
     def try_claim(self, position: WorkingRange | float) -> bool:
-        """Note that the work begins or ends. False: it went to another turn before it began."""
+        """Note that the work begins or ends. Returns False if another turn took it over before it
+        began."""
         if isinstance(position, WorkingRange):
             self._working = position
         else:
@@ -55,8 +56,8 @@ class TurnTracker(RestrictionTracker):  # type: ignore[misc]  # Beam is untyped 
         return not self._turn.is_over
 
     def try_split(self, fraction_of_remainder: float) -> tuple[Turn, Turn] | None:
-        """Give away a whole turn if its work has not begun or is deferred; otherwise the end
-        of its range."""
+        """Give away the whole turn if its work has not begun or is deferred; otherwise give away
+        the end of its range."""
         turn = self._turn
         if turn.is_over or not turn.comes_back:
             return None
@@ -67,7 +68,7 @@ class TurnTracker(RestrictionTracker):  # type: ignore[misc]  # Beam is untyped 
         return None if child is None else (turn, Turn(child, comes_back=True))
 
     def current_progress(self) -> RestrictionProgress:
-        """The backlog of a range is its share that is left; of one range that is not begun, 1."""
+        """The backlog is the share of the range that is left; 1 if the range has not begun."""
         share = None
         if self._working is not None:
             share = self._working.progress().share
@@ -85,7 +86,7 @@ class TurnTracker(RestrictionTracker):  # type: ignore[misc]  # Beam is untyped 
 
 
 class Turns(RestrictionProvider):  # type: ignore[misc]
-    """Makes the turns of elements, which are ids of ranges."""
+    """Makes the turns for elements, which are range ids."""
 
     def initial_restriction(self, element: str) -> Turn:
         return Turn(element)

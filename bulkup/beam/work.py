@@ -1,4 +1,4 @@
-"""The transform that works on ranges: takes the ids of ranges, returns the result of each."""
+"""The transform that works on ranges: takes range ids, returns the result for each."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ elsewhere."""
 
 
 class WorkOnRanges(beam.PTransform):  # type: ignore[misc]
-    """Works on the ranges of a run. The input: their ids. The output: a RangeResult for each that
-    is finished, or stopped, possibly several times."""
+    """Works on the ranges of a run. The input is their ids. The output is a RangeResult for each
+    range that is finished or stopped, possibly several times."""
 
     def __init__(self, work: RangedWork) -> None:
         super().__init__()
@@ -39,8 +39,8 @@ class WorkOnRanges(beam.PTransform):  # type: ignore[misc]
 
 
 class WorkOnRange(beam.DoFn):  # type: ignore[misc]
-    """Works on one range. It never raises for what the updater does, nor for a range that somebody
-    else works on: that one comes back when its lease is over."""
+    """Works on one range. It does not raise for what the updater does, nor for a range that another
+    worker holds: such a range comes back when its lease has expired."""
 
     def __init__(self, work: RangedWork) -> None:
         self._work = work
@@ -76,7 +76,8 @@ class WorkOnRange(beam.DoFn):  # type: ignore[misc]
             tracker.defer_remainder(Duration(seconds=rest_s))
 
     def _ask(self, turn: Turn, tracker: Any) -> tuple[RangeResult | None, float]:
-        """The result for the range; None: ask again after that many seconds."""
+        """The result for the range; if it is None, ask again after the returned number of seconds.
+        """
         with workers.alone(wait_s=BUSY_S) as free:
             working = WorkingRange()
             if not free or not tracker.try_claim(working):

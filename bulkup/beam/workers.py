@@ -30,7 +30,7 @@ class Workers:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._working: WorkingRange | None = None
         self._stopping = ""
-        """Why this process works on no further range; empty: it does."""
+        """Why this process accepts no further range; empty if it does."""
 
     def set_up(self) -> None:
         with self._changing:
@@ -46,8 +46,8 @@ class Workers:
 
     @contextmanager
     def alone(self, *, wait_s: float) -> Iterator[bool]:
-        """Keep other threads of this process from working meanwhile. False: another thread has
-        worked for `wait_s` seconds, and still does."""
+        """Keep other threads of this process from working meanwhile. Yields False if another thread
+        is still working after `wait_s` seconds."""
         free = self._busy.acquire(timeout=wait_s)
         try:
             yield free
@@ -56,9 +56,9 @@ class Workers:
                 self._busy.release()
 
     def work_on(self, work: RangedWork, range_id: str, working: WorkingRange) -> RangeResult:
-        """Work on a range, `alone`.
+        """Work on a range; call it within `alone`.
 
-        Raises BulkupError when the updater cannot be loaded here, or the target not be reached.
+        Raises BulkupError when the updater cannot be loaded here, or the target cannot be reached.
         """
         self._working = working
         try:

@@ -94,7 +94,7 @@ _MEANT = {
     "settings": "config", "compare": "diff", "rollback": "undo", "revert": "undo",
     "restore": "undo", "version": "--version",
 }  # fmt: skip
-"""What users of other tools may type."""
+"""What users of other tools may type, and the command that they mean."""
 
 
 class _Lazy(click.Group):
@@ -157,8 +157,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def call(args: Sequence[str] | None = None, *, releases_stdout: bool = True) -> int:
     """Run a command in this process; return its exit code.
 
-    With --json, standard output is bulkup's until then; without `releases_stdout` to the end of the
-    process, since user code may print as it exits.
+    With --json, standard output is reserved for bulkup until the command ends. Without
+    `releases_stdout` it is reserved until the process ends, because user code may print at exit.
     """
     words = sys.argv[1:] if args is None else args
     state: dict[str, Any] = {}
@@ -169,7 +169,7 @@ def call(args: Sequence[str] | None = None, *, releases_stdout: bool = True) -> 
     try:
         code = cli.main(args, prog_name="bulkup", standalone_mode=False, obj=state)
     except click.ClickException as error:
-        if isinstance(error, click.NoSuchOption):  # click also offers what merely rhymes
+        if isinstance(error, click.NoSuchOption):  # click also suggests vaguely similar names
             name, ctx = error.option_name, error.ctx
             close = likely_meant(name, error.possibilities or ())
             error = click.NoSuchOption(name, possibilities=close, ctx=ctx)
@@ -210,7 +210,7 @@ def call(args: Sequence[str] | None = None, *, releases_stdout: bool = True) -> 
             click.echo(f"Error: {full.message}", err=True)
             _write_error(full, words)
             return full.exit_code
-        # A command without -v has no other way to show it.
+        # A command without the option -v has no other way to show the traceback.
         verbose = state.get("verbose", True)
         if verbose:
             click.echo(without_secrets(traceback.format_exc()), err=True)
@@ -243,14 +243,15 @@ def _release_stdout() -> None:
 
 
 def _write_error(error: BulkupError, words: Sequence[str]) -> None:
-    """With --json, an error is a line, too. `words`: of a command that may not have been parsed."""
+    """With --json, write an error as a line, too. `words`: the command line, which may not have
+    been parsed."""
     from bulkup.report.stdout import kept_stdout
 
     if kept_stdout() is None and "--json" not in words:
         return
     from bulkup.report.json_lines import stdout_lines
 
-    with suppress(BrokenPipeError, StateError):  # it is told on standard error, too
+    with suppress(BrokenPipeError, StateError):  # it is reported on standard error, too
         stdout_lines().error(error)
 
 
@@ -258,8 +259,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _full_disk(error: OSError) -> StateError:
-    """What to say of a disk that is full. Most often it has the file that standard output goes to,
-    which has no name here."""
+    """The error for a full disk. Most often that disk holds the file that standard output goes to,
+    whose name is not known here."""
     if not error.filename:
         with suppress(OSError, ValueError):
             _lead_nowhere(sys.stdout)  # Python must not try again at exit

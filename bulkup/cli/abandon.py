@@ -116,7 +116,7 @@ def _agreed(args: AbandonArgs, run_info: RunInfo, counts: Counts) -> bool:
 
 
 def _ask(args: AbandonArgs, question: str) -> bool:
-    """Raises UsageError where nobody can answer."""
+    """Ask for confirmation. Raises UsageError if there is no terminal to ask on."""
     from bulkup.report.text import clean
 
     if args.yes:

@@ -65,7 +65,8 @@ def command(args: ApproveArgs) -> int:
 
 
 def _agreed(args: ApproveArgs, file: PlanFile, there: Approval | None) -> bool:
-    """Ask what a tired person would overlook. Raises UsageError where nobody can answer."""
+    """Ask for confirmation, and point out what a tired person would overlook. Raises UsageError if
+    there is no terminal to ask on."""
     from bulkup.cli.confirm import confirm
     from bulkup.report.text import clean, plural
     from bulkup.runs.plan_check import approved_on

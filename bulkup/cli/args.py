@@ -8,9 +8,9 @@
     @verb("list", ListArgs)
     def command(args: ListArgs) -> None: ...
 
-The annotation of a field says how click parses it. A field whose type is such a dataclass itself
-is a group of options that several commands share; a group has no groups inside. `--help` shows them
-in the order of the fields.
+The annotation of a field says how click parses it. A field whose type is itself such a dataclass is
+a group of options that several commands share. Groups cannot be nested. `--help` shows them in the
+order of the fields.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ArgsCommand(HelpPage):
     def __init__(self, name: str, args_type: type[Any], **attributes: Any) -> None:
         self._args_type = args_type
         self._groups: dict[str, tuple[type[Any], list[str]]] = {}
-        """The dataclasses of option groups, and their options, by field."""
+        """By field: the dataclass of an option group, and the names of its options."""
         given: list[tuple[click.Parameter, type[Any] | None]] = []
         for field, hint in get_type_hints(args_type, include_extras=True).items():
             if get_origin(hint) is Annotated:
@@ -51,17 +51,19 @@ class ArgsCommand(HelpPage):
             for member in members.values():
                 given += [(param, group) for param in member.__metadata__]
         params, self.keys, shared = bound_to_settings(name, given)
-        """`keys`: the key of the configuration file that sets each parameter; None: none does."""
+        """`keys`: the key of the configuration file that sets each parameter; None if there is
+        none."""
         super().__init__(name, params=params, **attributes)
         self.shared |= shared
 
     def parse_values(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse options and arguments into `ctx.params`, by the order that `settings` describes.
+        """Parse options and arguments into `ctx.params`, with the precedence that `settings`
+        describes.
 
         Raises click.UsageError; UsageError for a configuration file that is not valid.
         """
-        # A help page must not need a valid configuration; nor may completion, which parses
-        # incomplete lines, fail for it.
+        # A help page must not need a valid configuration file. Nor must completion, which parses
+        # incomplete lines, fail if the file is not valid.
         if not (ctx.resilient_parsing or any(arg in ctx.help_option_names for arg in args)):
             ctx.default_map = defaults_from(load_settings(ctx), self.keys)
         try:
@@ -87,7 +89,7 @@ class ArgsCommand(HelpPage):
                 click.echo(clean(f"Warning: {warning}"), err=True)
 
     def _say_where_from(self, error: click.BadParameter, ctx: click.Context) -> None:
-        """Nobody would look for what is wrong with an option that was not typed."""
+        """Say in the error where the value of an option comes from if it was not typed."""
         param = error.param
         if param is None or param.name not in self.keys:
             return
@@ -117,14 +119,14 @@ class ArgsCommand(HelpPage):
 
 
 def wants_json(args: object) -> bool:
-    """Whether --json was given, as an option of its own or among those of the output."""
+    """Whether --json was given, as a separate option or as one of `OutputArgs`."""
     return bool(getattr(args, "json", False) or getattr(getattr(args, "output", 0), "json", False))
 
 
 def verb(
     name: str, args_type: type[Args], *, short_help: str | None = None, examples: Examples = ()
 ) -> Callable[[Callable[[Args], int | None]], ArgsCommand]:
-    """Make a command of a function; its docstring is the help page."""
+    """Turn a function into a command; its docstring is the help page."""
 
     def decorate(function: Callable[[Args], int | None]) -> ArgsCommand:
         return ArgsCommand(

@@ -1,4 +1,4 @@
-"""Commands that show a run read a bundle of one in the same way."""
+"""Lets the commands that show a run also read a bundle."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ A = TypeVar("A")
 
 @contextmanager
 def run_or_bundle(args: A) -> Iterator[A]:
-    """The arguments; where `run` is the path of a bundle, with the run in it and its folder in
-    their place. Raises UsageError."""
+    """The arguments. If `run` is the path of a bundle, then `run` and `state_dir` are replaced by
+    those of the run in the bundle. Raises UsageError."""
     given: Any = args
     name: str | None = given.run
     if name is None or not _is_path(name):

@@ -1,8 +1,8 @@
 """Shell completion of updaters, runs, migrations and targets.
 
-It reads names of files and folders, and the text of updaters; none of the user's code runs, and
-nothing is asked of Datastore. What cannot be read completes to nothing: an error has no place in a
-line that is being typed.
+It reads names of files and folders, and the source of updaters. None of the user's code runs, and
+Datastore is not asked. What cannot be read completes to nothing: an error must not appear in a line
+that is being typed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _names(find: Callable[[click.Context, str], Iterator[str]]) -> _Complete:
             names = [name for name in find(ctx, incomplete) if name.startswith(incomplete)]
         except (BulkupError, OSError):
             names = []
-        # The protocol has one item a line.
+        # The protocol has one item per line.
         return [CompletionItem(name) for name in sorted(set(names)) if name.isprintable()]
 
     return complete
@@ -41,7 +41,7 @@ def _updaters(ctx: click.Context, incomplete: str) -> Iterator[str]:
         for name in updater_names(Path(where)):
             yield f"{where}:{name}"
         return
-    if incomplete:  # else they would hide the user's own
+    if incomplete:  # otherwise they would hide the user's own
         yield from BUILT_INS
     folder = os.path.dirname(incomplete)
     for entry in os.scandir(folder or "."):
@@ -100,11 +100,11 @@ COMPLETERS: dict[tuple[str, str], _Complete] = {
 
 
 class Bash(BashComplete):
-    """Bash splits words at colons, too, so `file.py:Name` arrives as three, and only what comes
-    after the colon may be answered."""
+    """Bash splits words at colons, too. So `file.py:Name` arrives as three words, and a completion
+    may hold only what comes after the colon."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        # Its script joins the words with line breaks.
+        # The completion script joins the words with line breaks.
         words, count = os.environ["COMP_WORDS"].split("\n"), int(os.environ["COMP_CWORD"])
         args, incomplete = super().get_completion_args()
         self._prefix = ""

@@ -19,7 +19,7 @@ from bulkup.core.secrets import without_secrets
 from bulkup.core.visible import assignment
 
 COMMANDS = ("run", "plan", "resume", "migrate", "status", "mark", "unlock", "list", "show")
-"""Those that a configuration file can set options of."""
+"""Commands whose settings `bulkup config` can show."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Setting:
     option: str
     value: Any
     source: str
-    """`command line`, `environment`, `file`, `target` (the one that is named), or `default`."""
+    """`command line`, `environment`, `file`, `target` (the named one), or `default`."""
     where: str
     """The variable, the file or the target."""
 
@@ -78,7 +78,7 @@ def _in_force(
     for param in original.params:
         param = copy.copy(param)
         if isinstance(param, click.Argument):
-            param.required = False  # what is not given has no part in the settings
+            param.required = False  # an argument is not needed to show settings
         inner.params.append(param)
     parent = ctx.parent
     context = click.Context(

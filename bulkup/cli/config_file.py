@@ -1,9 +1,9 @@
 """Finds and reads the configuration file: bulkup.toml, or [tool.bulkup] in pyproject.toml.
 
-The nearest one counts, from the current directory upwards, and no further than the root of the
-repository (the folder that has `.git`) or the home directory. Above those lie folders such as /tmp,
-where others may leave a file that sends a run to another project. So a file must also belong to
-whom we trust anyway: the user, root, or the owner of the current directory.
+The nearest file counts, from the current directory upwards, but not above the root of the
+repository (the folder that has `.git`) or the home directory. Above those are folders such as /tmp,
+where other users may leave a file that sends a run to another project. For the same reason, a file
+must belong to somebody we trust anyway: the user, root, or the owner of the current directory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from bulkup.core.errors import UsageError
 
 VARIABLE = "BULKUP_CONFIG"
-"""Names a file instead; /dev/null is a file without settings."""
+"""The environment variable that names a file instead; /dev/null is a file without settings."""
 
 OWN_NAME = "bulkup.toml"
 SHARED_NAME = "pyproject.toml"
@@ -76,7 +76,7 @@ def _in_folder(folder: Path, trusted: set[int]) -> ConfigFile | None:
 
 
 def _check_owner(path: Path, trusted: set[int]) -> None:
-    # Of the link and of the file: either decides what is read.
+    # Check the owner of the link and of the file: either owner decides what is read.
     if not {path.lstat().st_uid, path.stat().st_uid} <= trusted:
         raise UsageError(
             f"{str(path)!r} belongs to another user and may send a run elsewhere, so it is not "
@@ -86,7 +86,7 @@ def _check_owner(path: Path, trusted: set[int]) -> None:
 
 
 def _read(path: Path) -> ConfigFile | None:
-    """None: a pyproject.toml that says nothing about bulkup."""
+    """Read and parse a file; None for a pyproject.toml that says nothing about bulkup."""
     is_shared = path.name == SHARED_NAME
     try:
         with path.open("rb") as file:

@@ -1,7 +1,7 @@
 """What a configuration file may hold: the shared options by name, targets, and parameters.
 
-Everything is checked here, also what the present command does not use, so that a mistake is found
-by the first command and not by the one that needed the setting.
+Everything is checked here, including what the current command does not use, so that a mistake is
+found by the first command, and not by the one that needs the setting.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def _shared_options() -> dict[str, click.Option]:
 OPTIONS = _shared_options()
 """The options that commands share, by name: each is a key of the file."""
 SHARED_IDS = {id(option) for hint in _SINGLE for option in hint.__metadata__}
-"""An option of another command may have the name of a shared one and mean something else."""
+"""Identifies shared options by object: an option of one command may have the name of a shared one
+and mean something else."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,14 @@ class Settings:
     """What a configuration file says, checked."""
 
     source: str = ""
-    """Where the settings are from, for messages; empty: there is no file."""
+    """Where the settings are from, for messages; empty if there is no file."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """By the name of an option, or MIGRATIONS; as a user would type them."""
     targets: Mapping[str, NamedTarget] = field(default_factory=dict)
     migration_params: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     prices: Mapping[str, Any] = field(default_factory=dict)
-    """Of 100,000 operations: region, currency, reads, writes, deletes, as far as they are set."""
+    """Region, currency, and the prices of 100,000 reads, writes and deletes, as far as they are
+    set."""
 
 
 def read_settings(config: ConfigFile, shown_from: str) -> Settings:
@@ -145,7 +147,7 @@ class _Reader:
         self._shown_from = shown_from
 
     def keys(self, table: Mapping[str, Any], known: list[str], prefix: str) -> dict[str, Any]:
-        """The table with `-` in its keys as `_`; each of the known ones, once."""
+        """The table, with `-` in its keys replaced by `_`. Each key must be known, and set once."""
         found: dict[str, Any] = {}
         for key, value in table.items():
             name = key.replace("-", "_")
@@ -162,7 +164,7 @@ class _Reader:
         return value
 
     def value(self, name: str, value: Any, key: str) -> Any:
-        """A value as its option takes it."""
+        """A value in the form that its option takes."""
         option: click.Parameter | None = OPTIONS.get(name)
         if option is not None and getattr(option, "is_flag", False):
             return self._typed(key, value, isinstance(value, bool), "true or false")
@@ -235,7 +237,7 @@ class _Reader:
         return {name: self._parameter(f"{key}.{name}", v) for name, v in value.items()}
 
     def _parameter(self, key: str, value: Any) -> str:
-        """A value of `-p NAME=VALUE`: dates and lists are strings there."""
+        """A value as in `-p NAME=VALUE`, where dates and lists are strings."""
         if isinstance(value, bool):
             return str(value).lower()
         is_scalar = isinstance(value, (str, int, float))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def confirm_again(done: AlreadyDone, *, yes: bool) -> bool:
-    """Ask on a terminal whether to do again what a run has done. False: nobody was asked.
+    """Ask on a terminal whether to repeat what a run has done. Returns False if nobody was asked.
 
     Raises click.Abort when the answer is no, and after Ctrl-C.
     """
@@ -44,7 +44,7 @@ def confirm_again(done: AlreadyDone, *, yes: bool) -> bool:
 
 @contextmanager
 def _default_sigint() -> Iterator[None]:
-    """While somebody is asked, Ctrl-C is an answer, and not a request to stop after the answer."""
+    """While the user is being asked, Ctrl-C is an answer, not a request to stop the run later."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -55,9 +55,10 @@ def _default_sigint() -> Iterator[None]:
 def confirm(action: str, target: Target | TargetInfo, *, yes: bool) -> None:
     """Ask on a terminal, unless `yes`. Raises click.Abort when the answer is no.
 
-    Without a terminal nobody could answer: a scheduled job starts at once. But a target with
-    `confirm = true` is always asked for, and there UsageError is raised without `--yes`. It must be
-    typed, or be in the environment: a file that says both would confirm nothing.
+    Without a terminal nobody could answer, so a scheduled job starts at once. But a target with
+    `confirm = true` always needs confirmation, and without a terminal it raises UsageError unless
+    `--yes` is given. That must be typed or be in the environment: a configuration file that says
+    both would confirm nothing.
     """
     from bulkup.report.text import clean
 

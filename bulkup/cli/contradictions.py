@@ -15,12 +15,12 @@ import click
 
 @dataclass(frozen=True)
 class Exclusive:
-    """At most one of `names`; `why` completes the sentence that refuses two of them."""
+    """At most one of `names`; `why` completes the error for two of them."""
 
     names: tuple[str, ...]
     why: str
     never_ignored: str = ""
-    """One of them that is not dropped for what a stronger source says: both are refused then."""
+    """The one of `names` that a stronger source does not override: then both are refused."""
 
 
 EXCLUSIVE = (
@@ -71,11 +71,11 @@ _OVERRIDES = {
     "project": ("target", "local"),
 }
 _SOURCES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
-"""Of click, the strongest first; what comes from none of them is not set."""
+"""Sources in click, the strongest first. A value from any other source counts as not set."""
 _FILE = _SOURCES.index("DEFAULT_MAP")
 _LOCAL_REPLACES = ("project", "database", "namespace")
-"""Of the configuration file's: they are about the service. An embedded Datastore's own project
-and so on come from the command line or the environment."""
+"""Settings in the configuration file that `--local` replaces, because they are about the service.
+Those of an embedded Datastore come from the command line or the environment."""
 
 
 def settle(ctx: click.Context) -> None:
@@ -109,7 +109,7 @@ def settle(ctx: click.Context) -> None:
 
 
 def _ranks(ctx: click.Context) -> dict[str, int]:
-    """Of the options that are set: the index of their source, so smaller is stronger."""
+    """For each option that is set, the index of its source: a smaller one is stronger."""
     ranks = {}
     for name, value in ctx.params.items():
         source = ctx.get_parameter_source(name)

@@ -74,8 +74,8 @@ def _say(*lines: str) -> None:
 
 @contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    """In the folder, without options from the environment or a configuration file, which are meant
-    for real runs."""
+    """Work in the folder, without options from the environment or a configuration file, which are
+    meant for real runs."""
     before, environment = Path.cwd(), dict(os.environ)
     for name in environment:
         if name.startswith("BULKUP_"):

@@ -81,7 +81,7 @@ def examples() -> Path:
 
 
 def lay_out(folder: Path) -> None:
-    """Make the folder with data and updater.
+    """Create the folder with the data and the updater.
 
     Raises UsageError for a folder that is not empty, or that cannot be created.
     """

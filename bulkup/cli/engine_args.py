@@ -208,7 +208,7 @@ class EngineArgs:
 
 @dataclass(frozen=True)
 class CopyEngineArgs:
-    """Those of the options that mean something on a throwaway copy."""
+    """The options that make sense on a throwaway copy."""
 
     batch_size: BatchSize
     processes: Processes

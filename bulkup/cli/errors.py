@@ -1,10 +1,10 @@
-"""From errors to exit codes: what `bulkup.cli.call` and the sessions of commands share."""
+"""How errors become exit codes: what `bulkup.cli.call` and the sessions of commands share."""
 
 from __future__ import annotations
 
 
 class ShownError(Exception):
-    """An error that a command has printed in its own way; what is left is to exit."""
+    """An error that a command has printed in its own way; all that is left is to exit."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)

@@ -66,7 +66,7 @@ def command(args: FindArgs) -> None:
     with reading(args.updater, args.param, args.selection, args.target, json=args.json) as prepared:
         for page in find_pages(prepared, keys_only=args.keys, limit=args.limit):
             for entity in page:
-                # What comes from an entity may hold anything: all forms escape what controls a
+                # An entity may hold anything: all forms of output escape what would control a
                 # terminal.
                 try:
                     if lines is not None:

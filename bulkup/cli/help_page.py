@@ -17,7 +17,7 @@ SECTIONS = (
     ("Report by mail", ("email_to", "email_from", "smtp", "smtp_plain")),
     ("Output and state", ("state_dir", "yes", "json", "quiet", "verbose", "progress", "help")),
 )  # fmt: skip
-"""Options that several commands have, by name. Those of one command come before them."""
+"""Options that several commands share, by name. A command's own options come before them."""
 
 Examples = Sequence[tuple[str, str]]
 """Pairs of a command and what it does."""

@@ -123,7 +123,7 @@ _TITLES = ("Run", "State", "Started", "Took", "Handled")
 
 
 def _lines(runs: Sequence[ListedRun | DamagedRun], now: datetime) -> list[str]:
-    """A row of aligned cells for each run, and below it what has no room there at 80 columns."""
+    """A row of aligned cells for each run, and below it what does not fit there at 80 columns."""
     from bulkup.cli.tables import console
     from bulkup.report.text import clean
 
@@ -159,7 +159,7 @@ def _cells(run: ListedRun | DamagedRun, now: datetime) -> tuple[str, ...]:
 
 
 def _day_and_time(when: datetime, now: datetime) -> str:
-    """`28 Nov 20:38` in UTC; `28 Nov 2025` of another year."""
+    """`28 Nov 20:38` in UTC; `28 Nov 2025` in another year."""
     return f"{when:%d %b %H:%M}" if when.year == now.year else f"{when:%d %b %Y}"
 
 

@@ -83,10 +83,11 @@ def _scratch(file: str | None) -> Iterator[str]:
 
 @contextmanager
 def _stop_signal() -> Iterator[Callable[[], object]]:
-    """Yields a function that waits for SIGINT or SIGTERM, even for one that came before the call.
+    """Yields a function that waits for SIGINT or SIGTERM, including one that came before the call.
 
-    Not a signal handler: Python runs those in this thread, which could at that moment hold the very
-    lock that the handler needs to wake it. Threads started in the block do not get the signals.
+    This is not a signal handler: Python would run it in this thread, which may at that moment hold
+    the very lock that the handler needs to wake it. Threads started in the block do not get the
+    signals.
     """
     numbers = {signal.SIGINT, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)

@@ -121,7 +121,7 @@ def _dump_export(args: DumpArgs, folder: Path) -> None:
     from bulkup.state.kinds import OWN_KINDS
 
     lines = stdout_lines() if args.json else None
-    # Their namespace is that of a file to read, which here is given with each question.
+    # An open file has one namespace. Here, each call names the namespaces itself.
     place = replace(args.partition, namespace=args.partition.namespace[:1])
     with open_to_read(args.file, place, if_interrupted=f"nothing is left of {folder}") as source:
         total = None
@@ -181,7 +181,7 @@ def _dump_lines(args: DumpArgs) -> None:
 
 
 def _what_else(file: ReadableFile, kind: str) -> str:
-    """Where there are entities, for a user who has found none."""
+    """A hint on where there are entities, for a user who has found none."""
     kinds = file.names("__kind__")
     if kind and kinds and kind not in kinds:
         shown = ", ".join(kinds[:_NAMES_IN_HINT])

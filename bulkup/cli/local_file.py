@@ -24,7 +24,7 @@ _DRAW_EVERY_S = 0.1
 
 @dataclass(frozen=True)
 class PartitionArgs:
-    """Whose entities. The empty string is the default, as in Datastore's own messages."""
+    """Where the entities are. The empty string is the default, as in Datastore's own messages."""
 
     project: Annotated[
         str, click.Option(["--project"], default="local", show_default=True, help="Project.")
@@ -47,12 +47,13 @@ class PartitionArgs:
     ]
 
     def one_namespace(self) -> str:
-        """Raises UsageError for several, which only exports have."""
+        """Raises UsageError for several, which are for exports only."""
         return only_one(self.namespace, "--namespace")
 
 
 def only_one(given: tuple[str, ...], option: str) -> str:
-    """The value of an option that only for exports may be given several times; empty: not given."""
+    """The value of an option that may be given several times for exports only; empty if not
+    given."""
     if len(given) > 1:
         raise UsageError(f"{option} can be given once; several are for exports only")
     return given[0] if given else ""
@@ -73,7 +74,8 @@ def open_local_file(
 def open_to_read(
     file: str, partition: PartitionArgs, *, if_interrupted: str
 ) -> Iterator[ReadableFile]:
-    """The same, for reading only: if another process serves the file, through that process."""
+    """The same, for reading only. If another process serves the file, reads through that
+    process."""
     from bulkup.local.access import LocalFile
     from bulkup.local.served import ServedFile
     from bulkup.local.sharing import served_by
@@ -112,7 +114,7 @@ def interruptible(if_interrupted: str) -> Iterator[None]:
 def progress_bar(
     title: str, total: int | None, *, shown: bool = True
 ) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, where that is a terminal.
+    """A progress bar on standard error, if that is a terminal.
 
     Call the result with the number of entities so far, and with the part of `total` that is done.
     """
@@ -128,7 +130,7 @@ def progress_bar(
         TextColumn("{task.fields[entities]:,} entities"),
         TimeRemainingColumn(),
     )
-    # Drawn by this thread, when something is done: a thread of its own would receive signals.
+    # Drawn by this thread whenever something is done: a separate thread would receive signals.
     with Progress(
         *columns, console=Console(stderr=True), transient=True, auto_refresh=False
     ) as progress:

@@ -166,7 +166,7 @@ def _load_lines(args: LoadArgs, data: str) -> None:
 
 
 def _with_a_kind(args: LoadArgs, data: str) -> str:
-    """The command with a placeholder: what the kind is called, only the user knows."""
+    """The command with a placeholder for the kind, which only the user knows."""
     words = ["bulkup", "local", "load", args.file, data, "--kind", "KIND"]
     if args.id_field:
         words += ["--id-field", args.id_field]

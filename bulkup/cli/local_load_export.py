@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bulkup.local.importing.selection import Selection
 
 _MAX_LINES = 20
-"""Of each list."""
+"""Lines shown of each list."""
 
 
 def load_from_export(
@@ -55,12 +55,12 @@ def _fields(report: LoadReport, file: str, source: str, empty: Sequence[str]) ->
 
 
 def no_entity(kind: str, what: str) -> str:
-    """Of a kind that was asked for, whose name may be wrong."""
+    """What to say about a requested kind without entities, whose name may be wrong."""
     return f"No entity of kind {visible(kind)} was {what}; check its name (case matters)."
 
 
 def report_lines(report: LoadReport, file: str) -> Iterator[str]:
-    """What a load has done, and everything that is not as it was in the export."""
+    """What a load has done, and everything that differs from the export."""
     if report.was_loaded:
         yield f"{file} holds this already: {_found(report)}. Nothing was written."
     else:

@@ -105,7 +105,7 @@ class MigrateArgs:
     output: OutputArgs
 
     def same_command(self, tuning: Tuning) -> str:
-        """The command that continues, as it is tuned by now."""
+        """The command that continues, with the current tuning."""
         words = ["bulkup", "migrate", str(self.folder.path)]
         for assignment in self.param:
             words += ["-p", assignment]
@@ -223,7 +223,7 @@ def _context(args: MigrateArgs, session: Session, carried: CarriedSteering) -> R
 
 
 def _listener(args: MigrateArgs, session: Session) -> Listener:
-    """In a dry run, a line for each migration is enough, unless more is asked for."""
+    """In a dry run, one line per migration is enough, unless --json or -v asks for more."""
     if not args.dry_run or args.output.json or args.output.verbose:
         return session.printer
 
@@ -274,7 +274,7 @@ def _show(result: MigrateResult, args: MigrateArgs, session: Session, same_comma
     sentence = sentence_of(result, same_command)
     if args.output.json:
         session.json_line("migrate", to_json(result, same_command))
-    session.printer.close()  # until here standard output was the printer's
+    session.printer.close()  # until now, standard output was the printer's
     if not args.output.json:
         click.echo(sentence)
     if session.page is not None:

@@ -52,7 +52,7 @@ def to_json(result: MigrateResult, same_command: str) -> dict[str, Any]:
 
 
 def sentence_of(result: MigrateResult, same_command: str) -> str:
-    """Clean, like all that this file returns but JSON."""
+    """The result in a sentence. Clean, like everything that this file returns except JSON."""
     if result.dry_run and result.left:
         left = plural(len(result.left), "migration")
         each = (
@@ -74,7 +74,7 @@ def sentence_of(result: MigrateResult, same_command: str) -> str:
 
 
 def _apply(result: MigrateResult | MigrateAllResult, same_command: str) -> str:
-    """Nothing after a dry run that has found what would stop the migration."""
+    """How to apply the migrations; empty if the dry run has found what would stop them."""
     return "" if result.exit_code else f" Apply with: {clean(same_command)}"
 
 
@@ -83,7 +83,7 @@ def all_to_json(result: MigrateAllResult, same_command: str) -> dict[str, Any]:
     is_left = result.stopped_at is not None or result.pending or result.appeared
     would_stop = result.exit_code and any(one.dry_run for _, one in result.results)
     return {
-        # Their commands are the one of the whole, below.
+        # One command continues all of them: it is in `next_steps` below.
         "namespaces": [
             {**to_json(one, ""), "type": "namespace", "namespace": namespace, "next_steps": []}
             for namespace, one in result.results

@@ -11,8 +11,8 @@ from bulkup.core.errors import NotFoundError, ParameterError
 def params_of_migrations(
     assignments: Iterable[str], names: Sequence[str], *, is_default: bool
 ) -> dict[str, dict[str, str]]:
-    """Parameters by the name of their migration; typed ones win. `names`: of all migrations.
-    `is_default`: no other folder was typed.
+    """Parameters by the name of their migration; typed ones win. `names`: the names of all
+    migrations. `is_default`: no other folder was typed.
 
     Raises ParameterError, NotFoundError, UsageError.
     """
@@ -37,7 +37,7 @@ def params_of_migrations(
 
 def _configured(names: Sequence[str], *, is_default: bool) -> dict[str, dict[str, str]]:
     settings = current_settings()
-    if is_default:  # another folder has others
+    if is_default:  # another folder has other migrations
         for name in settings.migration_params:
             if name not in names:
                 raise NotFoundError(

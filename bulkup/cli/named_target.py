@@ -22,7 +22,7 @@ _CHOSEN = "bulkup.target"
 
 @dataclass(frozen=True)
 class NamedTarget:
-    """None: as without `--target`."""
+    """A target in the configuration file. A field that is None: as without `--target`."""
 
     name: str
     project: str | None = None
@@ -61,13 +61,13 @@ class NamedTarget:
 
 
 def offer(ctx: click.Context, targets: Mapping[str, NamedTarget], source: str) -> None:
-    """Let `--target` of this command mean one of these. `source`: where they are defined."""
+    """Let this command's `--target` name one of these targets. `source`: where they are defined."""
     ctx.meta[_TARGETS] = targets
     ctx.meta[_SOURCE] = source
 
 
 def to_confirm(info: TargetInfo) -> NamedTarget | None:
-    """The target with `confirm = true` that the current command works on: named, or the same."""
+    """The target with `confirm = true` that the current command works on, however it was named."""
     return _first(info, lambda target: target.confirm)
 
 
@@ -104,7 +104,8 @@ class TargetName(click.ParamType):  # type: ignore[type-arg]  # generic only sin
 
 
 def check_chosen(ctx: click.Context) -> None:
-    """Raise click.UsageError if the command's `--target` is none of the configuration file's."""
+    """Raise click.UsageError if the command's `--target` is not defined in the configuration
+    file."""
     chosen: NamedTarget | None = ctx.meta.get(_CHOSEN)
     known: Mapping[str, NamedTarget] = ctx.meta.get(_TARGETS, {})
     if chosen is not None and known.get(chosen.name) != chosen:
@@ -112,7 +113,7 @@ def check_chosen(ctx: click.Context) -> None:
 
 
 def find_target(ctx: click.Context, name: str) -> NamedTarget:
-    """A target of the configuration file. Raises click.UsageError."""
+    """A target defined in the configuration file. Raises click.UsageError."""
     known: Mapping[str, NamedTarget] = ctx.meta.get(_TARGETS, {})
     if name not in known:
         raise click.UsageError(unknown_target(name, known, ctx.meta.get(_SOURCE)), ctx)
@@ -120,7 +121,7 @@ def find_target(ctx: click.Context, name: str) -> NamedTarget:
 
 
 def unknown_target(name: str, targets: Mapping[str, NamedTarget], source: str | None) -> str:
-    """The sentence for a name that is none of the targets."""
+    """The error message for a name that is not a target."""
     if not targets:
         where = f"{source} defines none" if source else "there is no configuration file"
         return (
@@ -134,7 +135,7 @@ def unknown_target(name: str, targets: Mapping[str, NamedTarget], source: str | 
 
 
 def _table(name: str, source: str | None) -> str:
-    """Where to write it. Only one file may configure: the one that is there, if there is one."""
+    """Where to define the target. Only one file may configure bulkup: the existing one, if any."""
     if not source or source.endswith(SHARED_TABLE):
         return f"{SHARED_TABLE[:-1]}.targets.{name}] in {SHARED_NAME}"
     return f"[targets.{name}] in {os.path.basename(source)}"

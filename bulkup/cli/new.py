@@ -105,7 +105,8 @@ def command(args: NewArgs) -> None:
 
 
 def _migrations_folder() -> Path:
-    """That of `bulkup migrate`: of the environment, the configuration file, or the default."""
+    """The folder of `bulkup migrate`: from the environment, the configuration file, or the
+    default."""
     configured = current_settings().values.get(MIGRATIONS)
     return Path(os.environ.get("BULKUP_MIGRATIONS") or configured or MIGRATIONS_DIR)
 

@@ -17,7 +17,7 @@ from bulkup.cli.named_target import NamedTarget
 from bulkup.core.errors import BulkupError
 
 TYPED = "typed"
-"""Where a command's context keeps what the user typed."""
+"""The key under which a command's context keeps what the user typed."""
 
 _WHERE = ("target", "project", "database", "namespace", "local")
 _FOLDER = ("directory", "folder")
@@ -43,13 +43,14 @@ _WORD = r"""(?:'[^']*'|"[^"]*"|[^\s`;,()'"])+?"""
 _COMMAND = re.compile(
     r"`(?P<quoted>bulkup [^`]+)`"
     r"|(?<=\()(?P<bracketed>bulkup [^()`]+)(?=\))"
-    # Up to the end of the clause; a word that has more in it than a word does is quoted.
+    # Up to the end of the clause; a word with any other character in it is quoted.
     rf"|(?<=: )(?P<last>bulkup(?: {_WORD})+)(?=[;,.]?(?:\s|$))",
     re.MULTILINE,
 )
 _FOR_PEOPLE = ("abandon", "mark", "prune", "rewind", "undo", "unlock")
-"""Commands that forget, repeat, release or take back something. A message may offer one to a person
-who knows that it is right; a program that types the first of the next steps does not."""
+"""Commands that forget, repeat, release or take back something. A message may suggest one to a
+person, who can judge whether it is right. A program that runs the first of the next steps
+cannot."""
 
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]+|\.\.\.")
 
@@ -73,10 +74,10 @@ def remember_typed(ctx: click.Context) -> None:
 
 
 def complete(error: BulkupError, state: Mapping[str, Any] | None = None) -> None:
-    """Complete the commands in an error's message, and list them as its next steps: those that are
-    harmless, unless the error has steps of its own.
+    """Complete the commands in an error's message, and list the harmless ones as its next steps,
+    unless the error has steps of its own.
 
-    `state`: the object of the command's context; None: that of the current one.
+    `state`: the object of the command's context; None: the object of the current context.
     """
     if state is None:
         ctx = click.get_current_context(silent=True)
@@ -126,7 +127,8 @@ def _missing(verb: str, words: list[str], typed: dict[str, list[str]]) -> Iterat
 
 
 def _is_whole(command: str) -> bool:
-    """It can be typed as it is: it has no placeholders, and says on what it works."""
+    """Whether the command can be typed as it is: it has no placeholders, and says what it works
+    on."""
     words = command.split()[1:]
     needs_more = words == ["run"] or (words[:1] == ["local"] and len(words) < 3)
     return not needs_more and not any(_PLACEHOLDER.fullmatch(word) for word in words)

@@ -1,4 +1,4 @@
-"""`bulkup run --on beam`: its options, and what does not go together with it."""
+"""`bulkup run --on beam`: its options, and those that cannot be used with it."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ _REFUSED = {
 
 
 def check_on_beam(on: str | None, runner_args: Sequence[str], given: Mapping[str, bool]) -> None:
-    """Refuse what cannot be done on Beam, before anything is opened. `given`: which of the options
-    that may be refused were given. Raises click.UsageError, UsageError."""
+    """Refuse what cannot be done on Beam, before anything is opened. `given`: for each option that
+    may be refused, whether it was given. Raises click.UsageError, UsageError."""
     first = runner_args[0] if runner_args else ""
     if first and on is None:
         raise click.UsageError(

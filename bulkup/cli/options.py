@@ -99,7 +99,7 @@ Gate = Annotated[
 
 
 def begins_with_dry_pass(gate: str | None) -> bool:
-    """Whether `--gate` is given. Raises UsageError for another gate than `clean`."""
+    """Whether `--gate` is given. Raises UsageError for any gate but `clean`."""
     if gate not in (None, "clean"):
         raise UsageError(f"--gate is {gate!r}; the only gate is 'clean'")
     return gate is not None
@@ -130,7 +130,7 @@ MIGRATIONS_DIR = Path("updaters")
 
 
 def folder_option(help_text: str) -> click.Option:
-    """`--folder`, by its help."""
+    """The option --folder, with this help."""
     return click.Option(
         ["--folder", "--in"], type=click.Path(path_type=Path), metavar="DIR", help=help_text
     )
@@ -138,7 +138,7 @@ def folder_option(help_text: str) -> click.Option:
 
 @dataclass(frozen=True)
 class FolderArgs:
-    """The folder of the migrations, in the same way for each command that takes one."""
+    """The folder of the migrations, for every command that takes one."""
 
     directory: Annotated[
         Path | None,
@@ -153,7 +153,8 @@ class FolderArgs:
 
     @property
     def is_typed(self) -> bool:
-        """It is on the command line, and neither a default nor from the configuration."""
+        """Whether the folder was typed on the command line, and is neither a default nor
+        configured."""
         return self.directory is not None or self._option_is_typed
 
     @property
@@ -173,7 +174,7 @@ class FolderArgs:
 
 @dataclass(frozen=True)
 class TargetArgs:
-    """Which Datastore. None: the named target decides, or else the environment."""
+    """Which Datastore. Where a field is None, the named target decides, or else the environment."""
 
     target: Annotated[
         NamedTarget | None,
@@ -253,7 +254,8 @@ class NamespacesArgs:
     ]
 
     def pattern(self, target: TargetArgs) -> str | None:
-        """None: in the one namespace of the target. Raises click.UsageError."""
+        """The pattern that namespaces must match; None: only the target's namespace. Raises
+        click.UsageError."""
         asked = {
             "--all-namespaces": self.all_namespaces,
             "--namespaces": self.namespaces is not None,
@@ -319,15 +321,14 @@ class MailArgs:
     ]
 
     def settings(self) -> MailSettings | None:
-        """None: no mail. Raises UsageError."""
+        """The mail settings; None: no mail. Raises UsageError."""
         from bulkup.report import mail_settings
 
         return mail_settings(self.email_to, self.email_from, self.smtp, plain=self.smtp_plain)
 
     def words(self) -> list[str]:
-        """Those that were typed; what the environment or the configuration says, it says again.
-
-        Never the webhook, which is a secret.
+        """The options that were typed. Those from the environment or the configuration file need no
+        repeating. The webhook is never among them: it is a secret.
         """
         typed = {name: getattr(self, name) for name in typed_names(MailArgs)}
         typed.pop("webhook", None)
@@ -366,7 +367,7 @@ class OutputArgs:
 
     @property
     def shows_progress(self) -> bool:
-        """A person wants to see what happens."""
+        """Whether a person wants to see what happens."""
         return not (self.json or self.quiet or self.progress == "json")
 
 

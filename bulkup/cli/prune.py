@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bulkup.state.pruning import Prunable
 
 LONGEST_S = 100 * 365 * 86400.0
-"""A hundred years, which dates can express."""
+"""A hundred years: dates can still express that age."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ else:
 
 @dataclass(frozen=True)
 class ReadingArgs:
-    """Those of `EngineArgs` that are about reading."""
+    """The options of `EngineArgs` that are about reading."""
 
     shards: Shards
     max_rate: Rate

@@ -19,7 +19,7 @@ _DRAW_EVERY_S = 0.1
 
 @contextmanager
 def showing_steps(*, shown: bool, draws: bool) -> Iterator[Callable[[Step], None]]:
-    """`draws`: on a terminal; otherwise lines are printed."""
+    """`draws`: draw a bar if standard error is a terminal; otherwise, lines are printed."""
     if not shown:
         yield lambda step: None
     elif draws and sys.stderr.isatty():
@@ -56,7 +56,7 @@ def _bar() -> Iterator[Callable[[Step], None]]:
         TextColumn("{task.completed:,.0f}"),
         TimeRemainingColumn(),
     )
-    # Drawn by this thread, when something is done: a thread of its own would receive signals.
+    # Drawn by this thread whenever something is done: a separate thread would receive signals.
     with Progress(
         *columns, console=Console(stderr=True), transient=True, auto_refresh=False
     ) as progress:

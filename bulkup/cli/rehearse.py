@@ -149,7 +149,7 @@ def command(args: RehearseArgs) -> int:
             rehearsal = rehearse(request, on_step)
         summary = summarize_rehearsal(rehearsal)
         _show(rehearsal, summary, args, session)
-    # What was found out is on the screen even if a disk is full.
+    # Files come last, so that the result is on the screen even if a disk is full.
     _write_pages(summary, html, markdown)
     written = [clean(str(path)) for path in (args.html, args.markdown) if path is not None]
     if written and args.output.shows_progress:
@@ -240,7 +240,7 @@ def _show(
 
     if args.output.json:
         session.json_line("rehearsal", rehearsal_fields(rehearsal))
-    session.printer.close()  # until here standard output was the printer's
+    session.printer.close()  # until now, standard output was the printer's
     if not args.output.json:
         out = console()
         for line in rehearsal_lines(summary):

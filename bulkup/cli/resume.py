@@ -98,8 +98,8 @@ def _resume_group(
     context: RunContext,
     params: Mapping[str, str],
 ) -> Report:
-    """Continue in the namespaces that are left. What the group's record says of itself, it must
-    have been started with here."""
+    """Continue in the namespaces that are left. The updater, its parameters and the target are read
+    from the group's checkpoints here."""
     from bulkup.namespaces.group_run import resume_group
     from bulkup.namespaces.stored import group_info
     from bulkup.runs.prepare import open_and_load

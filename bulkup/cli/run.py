@@ -232,7 +232,7 @@ def command(args: RunArgs) -> int:
 
 
 def _given(args: RunArgs) -> dict[str, bool]:
-    """Which options were given, of those that Beam does not go together with."""
+    """For each option that cannot be used with Beam, whether it was given."""
     return {
         "--local": args.target.local is not None,
         "--dry-run": args.dry_run,
@@ -266,7 +266,7 @@ def _plan(args: RunArgs, pattern: str | None) -> PlanFile | None:
 
 @contextmanager
 def _planned_target_named(args: RunArgs, plan: PlanFile | None) -> Iterator[None]:
-    """Name the file or the emulator that the plan was made on, if the run names neither."""
+    """If no target was named, say in the error on which file or emulator the plan was made."""
     try:
         yield
     except NoTargetError as error:
@@ -310,7 +310,7 @@ def _run_in_namespaces(args: RunArgs, pattern: str, context: RunContext) -> Repo
 
 
 def _same_command(args: RunArgs, tuning: Tuning) -> str:
-    """The command that continues in the namespaces that are left, as it is tuned by now."""
+    """The command that continues in the namespaces that are left, with the current tuning."""
     words = ["bulkup", "run", args.updater]
     for assignment in args.param:
         words += ["-p", assignment]

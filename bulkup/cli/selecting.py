@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Condition(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
-    """An environment variable holds one per line."""
+    """A condition of GQL. An environment variable holds one per line."""
 
     name = "condition"
 
@@ -85,7 +85,7 @@ def reading(
     *,
     json: bool,
 ) -> Iterator[PreparedRun]:
-    """What is selected, ready to be read; the query is told on standard error.
+    """What is selected, ready to be read. Without `json`, prints the query on standard error.
 
     Raises BulkupError.
     """
@@ -104,7 +104,7 @@ def reading(
     given = parse_assignments(params)
     chosen = selection.selection()
     try:
-        # What the updater's file prints is not a result.
+        # What the updater's file prints must not mix with the results.
         with (
             redirect_stdout(sys.stderr),
             prepare_reading(updater, given, chosen, target.options(), listen) as prepared,
@@ -119,7 +119,8 @@ def reading(
 
 
 def _or_kind(error: NotFoundError, updater: str | None, selection: SelectionArgs) -> NotFoundError:
-    """The error, if a word was typed that may be the name of a kind: how to select one."""
+    """The error; if the typed word may be the name of a kind, it also says how to select that
+    kind."""
     is_word = updater is not None and not (
         selection.kind or any(mark in updater for mark in "/:") or updater.endswith(".py")
     )

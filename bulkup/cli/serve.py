@@ -117,7 +117,8 @@ def _announce(url: str, port: int, args: ServeArgs, until_end: ExitStack) -> Non
 
 
 def _open_browser(url: str, until_end: ExitStack) -> None:
-    """By a private file: all users of this machine can read the command line of a browser."""
+    """Pass the link in a private file: all users of this machine can read a browser's command
+    line."""
     import tempfile
     import threading
     import webbrowser

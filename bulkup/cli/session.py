@@ -33,7 +33,7 @@ S = TypeVar("S", bound="Session")
 class Session:
     """A printer and, on GitHub Actions, the job's page; open while a command works.
 
-    A BulkupError or a KeyboardInterrupt that leaves the block is printed there, and replaced by
+    A BulkupError or a KeyboardInterrupt that leaves the block is printed, and replaced by
     ShownError.
     """
 
@@ -103,7 +103,7 @@ class Session:
             self.printer.delivered(delivery)
 
     def _facts(self, report: Report, folder: Path) -> RunFacts:
-        """What the report's page shows."""
+        """The facts that the report's page shows."""
         from bulkup.runs.run_facts import facts_of_end
 
         if self._last_facts is None or self._last_facts.report is not report:
@@ -118,7 +118,7 @@ class Session:
             reported(self._started_in / folder)
 
     def json_line(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Print a line that is about none of the events, with --json."""
+        """With --json, print a line that belongs to no event."""
         self.printer.line(kind, fields)
 
     def _deliver(self) -> None:
@@ -207,7 +207,7 @@ class RunSession(Session):
             if not self._in_group:
                 self._reports.append(event.report)
             elif event.report.state_file:
-                # Only saved: the report on all namespaces is the one that is printed and mailed.
+                # Only save it: the report on all namespaces is the one that is printed and mailed.
                 folder = Path(event.report.state_file).parent
                 self.save(event.report, folder, say_so=False)
                 self.reported(event.report, folder)
@@ -219,7 +219,7 @@ class RunSession(Session):
             self._reports.append(event.report)
         self.printer(event)
         if isinstance(event, RunEnded) and event.report.successor and not self._in_group:
-            self._deliver()  # the successor may take hours, and be killed
+            self._deliver()  # now: the successor may take hours, and be killed
 
     def _deliver(self) -> None:
         from bulkup.report import post_report, send_report
@@ -243,7 +243,7 @@ class RunSession(Session):
                 self.reported(report, folder)
 
     def _folder_of(self, report: Report) -> Path | None:
-        """Where to save a report; None: a dry run saves nothing."""
+        """Where to save a report; None for a dry run, which saves nothing."""
         if report.spaces and report.run_id:
             return self._state_dir / report.run_id
         return Path(report.state_file).parent if report.state_file else None

@@ -1,4 +1,4 @@
-"""What is in force for a command: command line > environment variable > file > default."""
+"""Which settings a command uses: command line > environment variable > file > default."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SETTINGS = "bulkup.settings"
 _PREFIX = "BULKUP_"
 
 WORK_IS_RECORDED = ("resume", "retry", "abandon", "undo")
-"""Commands on work whose target is recorded: a default of the user's would contradict it."""
+"""Commands on work whose target is recorded: a default of the user could contradict the record."""
 _WHERE = ("target", "project", "database", "namespace", "local", "all_namespaces", "namespaces")
 
 
@@ -28,9 +28,10 @@ def bound_to_settings(
 ) -> tuple[list[click.Parameter], dict[str, str | None], set[str]]:
     """A command's parameters, bound to the environment and the configuration file.
 
-    `given`: each with the dataclass of shared options that it is in. Returns copies that also read
-    BULKUP_<OPTION> (click itself reads BULKUP_<COMMAND>_<OPTION>); by name the key that sets a
-    parameter, None if no file does; and the names of those that several commands have.
+    `given`: each parameter with the dataclass of shared options that it is in, or None. Returns
+    copies of the parameters that also read BULKUP_<OPTION> (click itself reads
+    BULKUP_<COMMAND>_<OPTION>); by the name of each parameter, the key that sets it in a
+    configuration file, or None; and the names of those that several commands share.
     """
     params, keys, shared = [], {}, set()
     for original, group in given:
@@ -39,7 +40,7 @@ def bound_to_settings(
         if is_shared:
             shared.add(name)
         key = name if is_shared else None
-        if name == "folder" and command != "new":  # which writes elsewhere, too
+        if name == "folder" and command != "new":  # `new` writes elsewhere, too
             key = MIGRATIONS
         if command in WORK_IS_RECORDED and name in _WHERE:
             key = None
@@ -53,7 +54,7 @@ def bound_to_settings(
 def variables(command: str, param: click.Parameter, key: str | None) -> list[str]:
     """The environment variables that set a parameter, the strongest first."""
     own = f"{_PREFIX}{command}_{param.name}".upper()
-    if isinstance(param.envvar, str):  # its name is not that of the option
+    if isinstance(param.envvar, str):  # the variable is not named after the option
         own = param.envvar
     if key is None:
         return [own] if isinstance(param, click.Option) else []
@@ -62,14 +63,14 @@ def variables(command: str, param: click.Parameter, key: str | None) -> list[str
 
 
 def variable_of(command: str, param: click.Parameter, key: str | None) -> str:
-    """The environment variable that sets a parameter now; empty: none does."""
+    """The environment variable that sets a parameter now; empty if none does."""
     names = variables(command, param, key)
     return next((name for name in names if os.environ.get(name)), "")
 
 
 def misspelled(command: click.Command, keys: Mapping[str, str | None], verbs: Iterable[str]) -> str:
-    """A sentence about an environment variable that is likely meant for an option of this command,
-    and that nothing reads; empty: there is none. `verbs`: all commands."""
+    """A sentence about an environment variable that nothing reads, but that is likely meant for an
+    option of this command; empty if there is none. `verbs`: all commands."""
     there = sorted(name for name in os.environ if name.startswith(_PREFIX))
     if not there:
         return ""
@@ -89,7 +90,7 @@ def misspelled(command: click.Command, keys: Mapping[str, str | None], verbs: It
 
 
 def load_settings(ctx: click.Context) -> Settings:
-    """The settings of the configuration file; read once in a command. Raises UsageError."""
+    """The settings of the configuration file; read once per command. Raises UsageError."""
     if _SETTINGS not in ctx.meta:
         folder = current_directory()
         config = find_config(folder, os.environ)

@@ -228,7 +228,7 @@ def _print(report: Report, checkpoint: Checkpoint) -> None:
 
 
 def _undo_line(checkpoint: Checkpoint, report: Report) -> str:
-    """Whether the run is undone, or how long it can be; empty: it cannot."""
+    """Whether the run is undone, or how long it can be undone; empty if it cannot be."""
     from bulkup.report.text import run_command, size
     from bulkup.state.undo_files import undo_bytes
 

@@ -82,8 +82,8 @@ class ScopeArgs:
 
 
 def other_options(parts: Sequence[tuple[str, str]], first: TargetOptions) -> TargetOptions:
-    """The other side: what is not named is as on the first one. A named target and a file are a
-    whole place, of which only the namespace is that of the first side if none is given.
+    """The other side. A part that is not named is that of the first side. But a named target or a
+    file replaces the whole place; only the namespace is that of the first side, if none is given.
 
     Raises UsageError.
     """

@@ -76,13 +76,13 @@ def command(args: StatusArgs) -> int:
 
 @dataclass(frozen=True)
 class _Look:
-    """How a folder of migrations stands at one moment."""
+    """The state of a folder of migrations at one moment."""
 
     statuses: Mapping[str, FolderStatus]
     """By namespace."""
     target: str
     in_many: bool
-    """Several namespaces were asked for, even if only one was found."""
+    """Whether several namespaces were asked for, even if only one was found."""
 
     @property
     def all_applied(self) -> bool:
@@ -219,7 +219,8 @@ def _print_left_out(*statuses: FolderStatus) -> None:
 
 
 def _print_all(statuses: Mapping[str, FolderStatus], target: str) -> None:
-    """Print by namespace what is not applied; a namespace where everything is has one row."""
+    """Print, by namespace, what is not applied. A namespace where everything is applied has one
+    row."""
     from bulkup.cli.tables import console, print_table
     from bulkup.report.namespace_grid import namespace_name
     from bulkup.report.text import clean, plural

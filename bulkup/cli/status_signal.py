@@ -1,4 +1,4 @@
-"""SIGUSR1: whoever sends it gets to see how the run is doing, also where there is no terminal."""
+"""SIGUSR1 makes a process print how its run is doing, even where there is no terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def answering_status_signals(status: Callable[[], None]) -> Iterator[None]:
-    """Meanwhile, SIGUSR1 calls `status` on a thread of its own.
+    """Inside the context, SIGUSR1 calls `status` on a separate thread.
 
-    Not in the signal handler: that interrupts the main thread anywhere, also while it prints. And a
-    handler of the updater's may keep the main thread busy for minutes.
+    Not in the signal handler: that interrupts the main thread anywhere, even while it prints. And
+    not later on the main thread: the updater may keep it busy for minutes.
     """
 
     def heard(number: int, frame: object) -> None:
@@ -23,13 +23,14 @@ def answering_status_signals(status: Callable[[], None]) -> Iterator[None]:
 
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGUSR1) is not signal.SIG_DFL:
-        yield  # another thread cannot catch it, or somebody else does
+        yield  # only the main thread can catch it, or other code already does
         return
     signal.signal(signal.SIGUSR1, heard)
     try:
         yield
     finally:
-        # If the updater has set a handler of its own, it stays. Otherwise the signal would end this
-        # process in its last moment, with another exit code than the run's.
+        # If the updater has set its own handler, that stays. Otherwise ignore the signal: by
+        # default it would end this process in its last moments, with another exit code than the
+        # run's.
         if signal.getsignal(signal.SIGUSR1) is heard:
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def console(width_without_terminal: int | None = None) -> Console:
-    """Standard output, with the given number of columns where it is not a terminal."""
+    """Standard output, with the given number of columns if it is not a terminal."""
     from rich.console import Console
 
     found = Console(highlight=False)
@@ -23,7 +23,8 @@ def console(width_without_terminal: int | None = None) -> Console:
 
 @contextmanager
 def drawn_for(terminal: Console) -> Iterator[None]:
-    """What is printed within the block has the width of this one, wherever it is kept meanwhile."""
+    """What is printed inside the context has the width of `terminal`, even if it is captured
+    first."""
     token = _width.set(terminal.width)
     try:
         yield
@@ -52,7 +53,7 @@ def print_table(
 
     from bulkup.report.text import clean
 
-    # Two spaces between columns: the box has one of them.
+    # Two spaces between columns: one of them comes from the box.
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in titles:
         table.add_column(

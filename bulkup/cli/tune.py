@@ -16,7 +16,7 @@ from bulkup.core.steering import MAX_BATCH_SIZE, MAX_IN_FLIGHT, Tuning, Verb
 from bulkup.engine.throttle.max_rate import MaxRate
 
 ADAPTS = 0
-"""`--in-flight auto`."""
+"""The value of `--in-flight auto`."""
 
 
 class _AutoIsZero(WordOrNumber):

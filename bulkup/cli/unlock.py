@@ -64,7 +64,7 @@ def command(args: UnlockArgs) -> int:
 
 
 def _options(args: UnlockArgs) -> TargetOptions:
-    """The target that the user gave; or else, of a run that was started here, that of the run."""
+    """The target that the user gave; or else the run's own target, if it was started here."""
     from bulkup.datastore.target import EMULATOR_VARIABLE
     from bulkup.runs.target import TargetOptions, options_for
     from bulkup.state.checkpoint import Checkpoint
@@ -78,12 +78,13 @@ def _options(args: UnlockArgs) -> TargetOptions:
         with closing(Checkpoint.open(folder, check=False)) as checkpoint:
             run_info = checkpoint.run_info
     except StateError:
-        return options  # the record in Datastore is what is unlocked
+        return options  # not needed: the lock is in Datastore
     return options_for(run_info, options)
 
 
 def _is_dead(record: RunRecord, ledger: Ledger, args: UnlockArgs) -> bool:
-    """Ask whether the holder of a run is dead. Raises UsageError where nobody can answer."""
+    """Ask whether the holder of a run is dead. Raises UsageError if there is no terminal to ask
+    on."""
     from bulkup.migrations.manual import holder_has_died
     from bulkup.report.text import clean, duration
 

@@ -86,7 +86,7 @@ def _print(title: str, updaters: Iterable[FoundUpdater]) -> None:
 
 
 def _parameters_text(one: FoundUpdater) -> str:
-    """Those that must be given, then the others with their defaults: `to, sep=-`."""
+    """The required parameters, then the others with their defaults: `to, sep=-`."""
     assert one.source is not None
     parameters = one.source.parameters
     needed = [visible(p.name) for p in parameters if p.required]
@@ -95,7 +95,7 @@ def _parameters_text(one: FoundUpdater) -> str:
         + [
             assignment(p.name, p.default_text)
             for p in parameters
-            # `--kind` says that of a built-in one, and the title says so.
+            # A built-in updater gets its kind from `--kind`, as the title says.
             if not (p.required or (one.is_built_in and p.name == "kind"))
         ]
     )

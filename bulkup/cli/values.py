@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def completed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The `shell_complete` of parameters that `completion.COMPLETERS` knows. `cli.call` puts those
-    into the context, only when a shell asks."""
+    """The `shell_complete` of parameters that `completion.COMPLETERS` knows. `cli.call` puts the
+    completers into the context, only when a shell asks for completions."""
     completers = ctx.obj["completers"]
     command = ctx.command.name if (ctx.command.name, param.name) in completers else "*"
     found: list[CompletionItem] = completers[command, param.name](ctx, param, incomplete)
@@ -33,7 +33,7 @@ _DAYS = {"y": 365, "mo": 30, "w": 7}
 
 
 def _in_our_units(text: str) -> str:
-    """`30 days` -> `30d`, `2w` -> `14d`; empty: nobody knows."""
+    """`30 days` -> `30d`, `2w` -> `14d`; empty if the unit is not known."""
     found = _WORDS.fullmatch(text.strip().lower())
     if found is None:
         return ""
@@ -64,7 +64,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since
 
 
 class _Parsed(click.ParamType, ABC):  # type: ignore[type-arg]  # generic only since click 8.4
-    """What a function of a lower layer parses."""
+    """A value that a function of a lower layer parses."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
@@ -74,11 +74,11 @@ class _Parsed(click.ParamType, ABC):  # type: ignore[type-arg]  # generic only s
 
     @abstractmethod
     def parse(self, value: Any) -> Any:
-        """`value`: a string, or what this has returned before. Raises UsageError."""
+        """`value`: a string, or a value that `parse` has returned. Raises UsageError."""
 
 
 class WebhookUrl(_Parsed):
-    """An address -> Webhook, which prints no more of it than its host."""
+    """A URL -> Webhook, which prints only its host."""
 
     name = "url"
 
@@ -105,7 +105,7 @@ class Time(_Parsed):
 
 
 class WholeNumber(click.IntRange):
-    """The range is also in the message for a value that is not a number."""
+    """A whole number in a range, which is also in the message for a value that is not a number."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
@@ -161,7 +161,7 @@ class WindowText(_Parsed):
 
 
 class HealthUrl(_Parsed):
-    """A URL of HTTP, or `off`. What is none is not repeated: it may hold a password."""
+    """An HTTP URL, or `off`. A value that is not valid is not repeated: it may hold a password."""
 
     name = "url"
 
@@ -214,7 +214,7 @@ class Assignment(click.ParamType):  # type: ignore[type-arg]  # generic only sin
 
 
 class Name(click.types.StringParamType):
-    """A string of several. An environment variable holds one per line."""
+    """A string for an option that takes several. An environment variable holds one per line."""
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return rv.splitlines()

@@ -43,7 +43,7 @@ class VerifyArgs:
 
 
 def _fix_command(args: VerifyArgs) -> str:
-    """The command that handles what is in the file."""
+    """The command that handles the entities whose keys are in the file."""
     words = ["bulkup", "run", args.updater]
     for assignment in args.param:
         words += ["-p", assignment]

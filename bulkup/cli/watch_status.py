@@ -1,4 +1,4 @@
-"""Looks at something again and again, and shows it when it has changed."""
+"""Looks at something every few seconds, and shows it when it has changed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ VOLATILE = ("lease_until",)
 
 
 def watch(look: Callable[[], L], lines: Lines[L], show: Callable[[L], None], *, json: bool) -> int:
-    """Until Ctrl-C, which ends it as it ends `watch`: with 0.
+    """Look and show until Ctrl-C, which ends this with exit code 0.
 
-    A Datastore that does not answer is told in place of what there would be to see, and asked
-    again; the first time, it ends the command. `lines`: for --json. `show` prints for people.
+    If Datastore does not answer, that is shown instead, and it is asked again; if the first look
+    fails, the command ends. `lines`: for --json. `show` prints for people.
     """
     try:
         first = look()
@@ -97,7 +97,8 @@ def _text(found: L | TargetError, show: Callable[[L], None]) -> str:
 
 @contextmanager
 def _drawing(out: Console) -> Iterator[Callable[[Any], None]]:
-    """On a terminal each text replaces the one before; elsewhere it follows it."""
+    """Yields a function that shows a text: on a terminal in place of the one before, elsewhere
+    below it."""
     if not out.is_terminal:
         yield lambda text: click.echo(f"{text}\n")
         return

@@ -1,4 +1,4 @@
-"""A write that a dry run or a plan foresees, and the same as the fields of a JSON line.
+"""A write that a dry run or a plan predicts, and its form as the fields of a JSON line.
 
 Keys, names and values come from entities: they are untrusted, and a printer must escape them.
 """
@@ -46,7 +46,7 @@ def change_fields(event: WouldChange) -> dict[str, Any]:
 
 
 def change_of(fields: Any) -> WouldChange:
-    """What `change_fields` made of it, without the values. Raises KeyError, TypeError."""
+    """The change that `change_fields` wrote, without the values. Raises KeyError, TypeError."""
     return WouldChange(
         str(fields["key"]),
         str(fields["action"]),

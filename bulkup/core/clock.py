@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 
-# Counts the time in which the machine was suspended, if the system has such a clock.
+# Includes time in which the machine was suspended, if the system has such a clock.
 _elapsed = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -21,7 +21,7 @@ class Clock:
     server's time: the clocks of two machines may be hours apart."""
     sleep: Callable[[float], None] = time.sleep
     elapsed: Callable[[], float] = _elapsed
-    """Seconds on a clock that is never set, the same for all processes of this machine. Unlike
+    """Seconds on a clock that is never adjusted, the same for all processes of this machine. Unlike
     `monotonic` it also counts while the machine is suspended."""
 
     def now(self) -> datetime:

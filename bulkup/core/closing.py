@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Closing(ABC):
-    """Something to `close`, at the end of a `with` at the latest."""
+    """Something to `close`, at the end of a `with` block at the latest."""
 
     @abstractmethod
     def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""What a comparison of two sides has found, for those who show it.
+"""What a comparison of two sides has found, for printers.
 
 Strings that come from entities are untrusted, and a printer must escape them.
 """
@@ -33,7 +33,7 @@ class SideInfo:
 
     target: TargetInfo
     micros: int | None = None
-    """Unix time in microseconds; None: now, which is when each page is read."""
+    """Unix time in microseconds; None for now, which is when each page is read."""
 
     def __str__(self) -> str:
         when = "now" if self.micros is None else f"as of {shown(self.micros)}"
@@ -52,11 +52,11 @@ class EntityDifference:
 
 @dataclass(frozen=True)
 class PropertyCount:
-    """How many entities differ in a property in this way."""
+    """How many entities differ in one property, with these types on the two sides."""
 
     name: str
     before: str
-    """The type on the first side; `absent`."""
+    """The type on the first side, or `absent`."""
     after: str
     count: int
 

@@ -1,4 +1,4 @@
-"""Environment variables that are set for a while, in a process that may belong to somebody else."""
+"""Sets environment variables temporarily, in a process that may belong to another program."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 _lock = threading.Lock()
 _settings: list[dict[str, str]] = []
-"""Of all blocks that are open, in this thread and others."""
+"""The settings of all open blocks, in this thread and others."""
 _before: dict[str, str | None] = {}
-"""What the variables were before the first of them."""
+"""The values of the variables before the first of these blocks."""
 
 
 @contextmanager

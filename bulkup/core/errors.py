@@ -4,14 +4,14 @@
     ├── UsageError                 2   the command or the updater is not valid
     │   ├── ParameterError         2   an updater's parameter is unknown, missing or not valid
     │   ├── QueryError             2   get_query returned something bulkup cannot page through
-    │   └── MismatchError          2   what is resumed does not match the run it names
+    │   └── MismatchError          2   what is to be resumed does not match what was started
     ├── NotFoundError             10   no such updater, no such run
     ├── HeldError                 11   another runner holds this run
-    ├── ApprovalError             1   the target asks for an approved plan, and there is none
+    ├── ApprovalError              1   the target requires an approved plan, and there is none
     ├── UpdaterError               1   the user's code failed outside handle_entity
     ├── TargetError                1   Datastore is unreachable, forbidden or does not exist
     │   └── NoTargetError          1   nothing says which Datastore, or how to log in to it
-    ├── PendingError               4   the migrations applied are not those of the folder
+    ├── PendingError               4   the applied migrations differ from those in the folder
     ├── StateError                 1   the run state is damaged or not writable
     └── StopAskedError  12, 130, 143   the user stopped the command before the run started
 
@@ -36,7 +36,7 @@ class Exit(IntEnum):
     DONE_WITH_FAILURES = 3
     PENDING = 4
     """`bulkup verify`: an entity is not done. `bulkup status --check`: something is pending or
-    wrong. `bulkup migrate`: what was applied is not in the folder. `bulkup diff`: the sides
+    wrong. `bulkup migrate`: an applied migration is not in the folder. `bulkup diff`: the sides
     differ. `bulkup run --until-clean`: the last pass still wrote something. `bulkup rehearse`: a
     crash changes the outcome, or `idempotent = True` is not true."""
     NOT_FOUND = 10

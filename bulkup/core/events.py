@@ -1,8 +1,8 @@
-"""Events: what the engine tells the outside, as frozen dataclasses.
+"""Events: what the engine reports, as frozen dataclasses.
 
-Printers (terminal, JSON, HTML, mail) are twins over these and decide nothing. Strings that come
-from entities, keys, exceptions or servers are untrusted, and a printer must escape them. Times are
-aware UTC datetimes; durations are seconds.
+Printers (terminal, JSON, HTML, mail) only show these and decide nothing. Strings that come from
+entities, keys, exceptions or servers are untrusted, and a printer must escape them. Times are aware
+UTC datetimes; durations are seconds.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Logged:
 
 
 class Detailed(str):
-    """A message with more lines below it, such as a traceback; as a string it has them all."""
+    """A message with more lines below it, such as a traceback. The string contains all of them."""
 
     __slots__ = ("details", "head")
     head: str
@@ -142,7 +142,7 @@ class Detailed(str):
 
 
 def after(prefix: str, message: str) -> str:
-    """The message after a prefix, with the same lines below it."""
+    """Put a prefix before a message, and keep the lines below it."""
     if isinstance(message, Detailed):
         return Detailed(prefix + message.head, message.details)
     return prefix + message
@@ -240,7 +240,7 @@ OF_CODE = (
     WarningKind.MISSPELLED,
     WarningKind.ABSENT,
 )
-"""What is noticed about an updater's code, which may be as it was meant: `ignore_warnings`."""
+"""Warnings about an updater's code that may be intended; `ignore_warnings` can turn them off."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Failures by their error: a thousand entities that fail for one reason are one group.
+"""Groups failures by their error: a thousand entities that fail for one reason are one group.
 
 Failures are alike if they failed in the same step, with the same type of error, raised at the same
-place, and their messages differ only in numbers, ids and quoted strings. What is not done
-(`bulkup verify`) is alike only if the same properties would change. Memory does not grow with the
-number of failures. Every string in here is as untrusted as that of a failure.
+place, and their messages differ only in numbers, ids and quoted strings. Entities that are not done
+(`bulkup verify`) are alike only if the same properties would change. Memory does not grow with the
+number of failures. Every string in a group is as untrusted as those of a failure.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from bulkup.core.verification import STEP
 
 FIRST_KEYS = 5
 MAX_GROUPS = 50
-"""Told apart; failures with further errors are only counted."""
+"""The maximum number of groups. Failures with further errors are only counted."""
 _MAX_MESSAGE = 500
-"""Characters of a message that are compared, as many as `error_line` leaves."""
+"""How many characters of a message are compared: as many as `error_line` keeps."""
 
 _FRAME = re.compile(r'File "([^"\n]*)", line ([0-9]+), in (.*)')
 _QUOTED = re.compile(r"""(?<!\w)(?:'[^']*(?:'(?!\w)|$)|"[^"]*(?:"|$)|`[^`]*(?:`|$))""")
-"""Not the apostrophe of a word. A message that is cut may end inside a string."""
+"""A quoted string, but not an apostrophe in a word. A message that is cut may end inside a
+string."""
 _ID = re.compile(r"[\d@]")
 _WORD = re.compile(r"""[^\s'"`(),;=\[\]{}<>]+""")
 
@@ -34,7 +35,7 @@ _WORD = re.compile(r"""[^\s'"`(),;=\[\]{}<>]+""")
 class FailureGroup:
     step: str
     error: str
-    """Of the first failure, like the traceback."""
+    """The error of the first failure; the traceback is also that failure's."""
     place: str
     """Where it was raised: `full_name.py:14 in handle_entity`; empty: not known."""
     count: int
@@ -48,10 +49,10 @@ class FailureGroups:
 
     def __init__(self, failures: Iterable[Failure] = ()) -> None:
         self._first: dict[tuple[str, ...], FailureGroup] = {}
-        """The first group of each kind; how many there are is in `_counts`."""
+        """The first group of each kind; the number of failures is in `_counts`."""
         self._counts: Counter[tuple[str, ...]] = Counter()
         self._latest: dict[tuple[str, ...], None] = {}
-        """The kinds in the order in which they have come last."""
+        """The kinds, in the order of their latest failures."""
         self.others = 0
         """Failures in no group, because there are too many different errors."""
         for failure in failures:
@@ -82,7 +83,7 @@ class FailureGroups:
         )
 
     def latest_first(self, most: int) -> tuple[FailureGroup, ...]:
-        """At most this many, of which a failure has come last."""
+        """At most this many groups, the one with the latest failure first."""
         kinds = itertools.islice(reversed(self._latest), most)
         return tuple(replace(self._first[kind], count=self._counts[kind]) for kind in kinds)
 
@@ -106,6 +107,6 @@ def _error_kind(error: str) -> tuple[str, str]:
 
 
 def _without_id(word: re.Match[str]) -> str:
-    """Names and ids hold digits or an @; words of a sentence do not."""
+    """Replace names and ids: they contain digits or an @, but words of a sentence do not."""
     text = word[0]
     return "#" if _ID.search(text) else text

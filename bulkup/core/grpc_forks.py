@@ -1,8 +1,8 @@
-"""gRPC and the processes that an updater forks; before anything imports grpc.
+"""Keeps gRPC out of processes that an updater forks. Import this before anything imports grpc.
 
 gRPC's C core handles every fork unless it is told otherwise when it is loaded: it starts its
 threads in the new process as well. There they keep using the run's connections, and about one
-process in a hundred dies of SIGSEGV. Told to leave forks alone, it is only memory in the new
+process in a hundred dies of SIGSEGV. If it is told to leave forks alone, it does nothing in the new
 process, which never calls it (`stop.refuse_in_fork`).
 """
 
@@ -19,7 +19,8 @@ _SWITCH = "GRPC_ENABLE_FORK_SUPPORT"
 def leave_forks_alone(
     environ: MutableMapping[str, str] = os.environ, loaded: Container[str] = sys.modules
 ) -> bool:
-    """Tell a gRPC that is not loaded yet; False: it is too late. What a user has set stays."""
+    """Tell gRPC to leave forks alone, unless the user has set the variable. Returns False if gRPC
+    was loaded too early."""
     if _SWITCH in environ:
         return True
     environ[_SWITCH] = "0"

@@ -1,6 +1,6 @@
-"""A file of the user's that hides an installed module: an `attr.py` beside the updater.
+"""Finds a user's file that hides an installed module, such as an `attr.py` beside the updater.
 
-Libraries that bulkup needs are imported when they are needed, and some of them need others then.
+bulkup imports libraries only when it needs them, and some of them import others only then.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from importlib.metadata import Distribution, distributions
 
 
 def hiding_file() -> str:
-    """A sentence about an imported file that is another one than what is installed under its name;
-    empty: there is none. Looks at everything that is installed, so only after an error."""
+    """A sentence about an imported file that hides what is installed under its name; empty if there
+    is none. It searches everything that is installed, so call it only after an error."""
     for distribution in distributions():
         for name in _modules_of(distribution):
             path = getattr(sys.modules.get(name), "__file__", None)
@@ -26,8 +26,8 @@ def hiding_file() -> str:
 
 
 def _modules_of(distribution: Distribution) -> set[str]:
-    """The modules in Python that are installed with it. One that is installed to be edited has its
-    files elsewhere, and none is found."""
+    """The imported modules that a distribution installs as Python files. An editable installation
+    has its files elsewhere, so none are found for it."""
     names = set()
     for file in distribution.files or ():
         first = file.parts[0]

@@ -1,14 +1,14 @@
-"""Intervals for numbers that are known from a sample only.
+"""Intervals for numbers that are known only from a sample.
 
 Entities are drawn one by one, without replacement, so how many of them have an outcome follows the
 hypergeometric distribution. Inverting its tails (the method of Clopper and Pearson, for a finite
-population) gives an interval that holds the true number as often as it says, however rare the
+population) gives an interval that contains the true number as often as it claims, however rare the
 outcome and however small the sample; a normal approximation does not. It shrinks to one number when
-all are drawn.
+all entities are drawn.
 
-A plan shows about ten numbers, and one that is wrong is one too many. So the 5 % are shared among
-them (Bonferroni): all of them lie in their intervals at once in at least 95 of 100 samples. If each
-interval alone were one of 95 %, one of ten numbers would be outside in up to 40 of 100.
+A plan shows about ten numbers, and a single wrong one is too many. So the 5 % are shared among them
+(Bonferroni): all of them lie in their intervals at once in at least 95 of 100 samples. With a
+separate 95 % interval for each, one of ten numbers would be outside in up to 40 of 100 samples.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from collections.abc import Callable, Mapping
 from bulkup.core.plan import CONFIDENCE, Estimate
 
 NUMBERS = 10
-"""That a plan predicts of its entities, besides how many there are."""
+"""How many numbers a plan predicts about its entities, besides how many there are."""
 
 _TAIL = (1 - CONFIDENCE) / NUMBERS / 2
 _NEGLIGIBLE = 1e-12
-"""Of the sum of a tail, whose terms decrease faster than geometrically."""
+"""A share of the sum of a tail. Smaller terms are ignored, because terms decrease faster than
+geometrically."""
 
 
 def population_estimate(seen: int, drawn: int, total: int) -> Estimate:
@@ -37,7 +38,7 @@ def population_estimate(seen: int, drawn: int, total: int) -> Estimate:
     if seen:
         low = _first(seen, high, lambda size: _at_least(seen, drawn, size, total) >= _TAIL)
     if rest:
-        # As many have it as the others leave, so the other tail is the same one of the others.
+        # The entities without it follow the same distribution: their lower bound gives our upper.
         others = _first(
             rest, total - seen, lambda size: _at_least(rest, drawn, size, total) >= _TAIL
         )
@@ -46,7 +47,7 @@ def population_estimate(seen: int, drawn: int, total: int) -> Estimate:
 
 
 def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The smallest number for which it holds; it holds for all greater ones."""
+    """The smallest number for which `holds` is true, as it must be for all greater numbers."""
     while low < high:
         middle = (low + high) // 2
         if holds(middle):
@@ -59,7 +60,7 @@ def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
 def _at_least(seen: int, drawn: int, having: int, total: int) -> float:
     """P(at least `seen` of `drawn` entities have it), when `having` of `total` have it."""
     if seen * total <= drawn * having:
-        return 1.0  # no more than is to be expected: far from the tail
+        return 1.0  # no more than expected, so far from the tail
     most = min(drawn, having)
     if seen > most:
         return 0.0
@@ -82,11 +83,11 @@ def _log_choose(n: int, k: int) -> float:
 
 
 def sum_estimate(values: Mapping[int, int], drawn: int, total: int) -> Estimate:
-    """The sum over `total` entities of a number, of which `values` says how often each was seen;
-    zeros may be left out.
+    """The sum of a number over `total` entities. `values` says how often each value was seen; zeros
+    may be left out.
 
-    Of a number that is 0 or one other value for each entity, that is a multiple of
-    `population_estimate`. Otherwise Student's t, with the correction for a finite population.
+    If the number is 0 or one other value for each entity, the estimate is a multiple of
+    `population_estimate`. Otherwise it uses Student's t, corrected for a finite population.
     """
     others = [value for value in values if value]
     if len(others) <= 1:
@@ -110,7 +111,7 @@ _T = (
     (1, 127.4), (2, 14.09), (3, 7.46), (4, 5.60), (5, 4.78), (7, 4.03), (10, 3.59), (15, 3.29),
     (20, 3.16), (30, 3.03), (60, 2.92), (120, 2.87),
 )  # fmt: skip
-"""Quantiles 1 - _TAIL of Student's t by degrees of freedom; in between, the larger one is taken."""
+"""Quantiles 1 - _TAIL of Student's t by degrees of freedom; in between, the larger one is used."""
 
 
 def _t(freedom: int) -> float:

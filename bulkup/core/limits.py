@@ -1,9 +1,9 @@
-"""What no entity of Datastore can be, found out without a server.
+"""Datastore's limits for entities, checked without a server.
 
 The numbers are the documented limits of Firestore in Datastore mode. The messages are the service's
-own where they are known from its emulators. The embedded Datastore refuses with them; a run and a
-dry run fail with them where a handler puts, so both end the same. Messages of protobuf are read
-here, but protobuf is not imported.
+own if they are known from its emulators. The embedded Datastore refuses writes with them. A run and
+a dry run fail with them when a handler puts, so both end the same. This module reads protobuf
+messages, but does not import protobuf.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_KEY_ELEMENTS = 100
 MAX_NESTING = 20
 MAX_INDEXED_VALUES = 20_000
 LARGE_BYTES = 2 * MAX_INDEXED_VALUES
-"""A smaller entity is neither too large, nor has it too many index entries."""
+"""A smaller entity can neither be too large nor have too many index entries."""
 
 _NAMESPACE = re.compile(r"[A-Za-z\d.\-_]{1,100}", re.ASCII)
 
@@ -35,20 +35,20 @@ _MEANINGS: dict[str, frozenset[int]] = {
     "geo_point_value": frozenset((23,)),
     "entity_value": frozenset((_USER,)),
 }
-"""With a `meaning`, old clients say more about a value than its type. Meanings are not documented;
-these are the ones that Google's emulators accept, each with one type."""
+"""With a `meaning`, old clients say more about a value than its type does. Meanings are not
+documented; these are the ones that Google's emulators accept, each for one type."""
 _USER_PROPERTIES = frozenset(
     ("email", "auth_domain", "user_id", "federated_identity", "federated_provider")
 )
 _FAR_TIME = 7
-"""Of an integer: a time in microseconds that no timestamp can express."""
+"""The meaning of an integer that is a time in microseconds that no timestamp can express."""
 _MAX_DIMENSIONS = 2048
 _FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
 """The years 1 to 9999."""
 
 
 class LimitError(ValueError):
-    """`message`: the service's; `hint`: what a user can do about it."""
+    """A limit is exceeded. `message`: the service's; `hint`: what a user can do about it."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(f"{message.rstrip('.')}; {hint}" if hint else message)
@@ -82,7 +82,7 @@ def check_namespace(namespace: str) -> None:
 
 
 def check_partition(partition: Any, project: str, database: str) -> None:
-    """Of a key to write: it must be of the target's project and database."""
+    """Refuse a key to write that is not in the target's project and database."""
     found = partition.project_id or project
     if found != project or partition.database_id != database:
         raise LimitError(
@@ -131,7 +131,7 @@ def check_key(key: Any, *, complete: bool, reserved_ok: bool = False) -> None:
 
 
 def check_key_to_write(key: Any, place: tuple[str, str] | None, *, complete: bool) -> None:
-    """`place`: project and database of the target, where they are known."""
+    """Refuse a key that cannot be written. `place`: the target's project and database, if known."""
     check_key(key, complete=complete)
     partition = key.partition_id
     if place is not None:
@@ -225,7 +225,7 @@ def check_range(path: str, value: Any, which: str) -> None:
 def check_meaning(path: str, value: Any, *, projected: bool = False) -> None:
     """Refuse a meaning that the value cannot have.
 
-    `projected`: the meaning may be the one of values that a projection returned.
+    `projected`: the meaning may be that of values that a projection returned.
     """
     meaning, which = value.meaning, value.WhichOneof("value_type") or ""
     if meaning == _INDEX_VALUE and projected:
@@ -260,7 +260,7 @@ def _check_vector(path: str, value: Any) -> None:
 
 
 def check_length(path: str, value: Any, which: str) -> None:
-    """Refuse a string or blob that is too long; `which`: which of the two."""
+    """Refuse a string or blob that is too long. `which`: which of the two it is."""
     content = getattr(value, which)
     limit = MAX_MEMBER_BYTES if value.exclude_from_indexes else MAX_INDEXED_BYTES
     if len(content) > limit // 4:
@@ -273,8 +273,8 @@ def check_length(path: str, value: Any, which: str) -> None:
 
 
 def check_properties(entity: Any, prefix: str = "", depth: int = 0) -> None:
-    """Refuse an Entity message with a name or value that cannot be stored. Looks at each of them,
-    but not at the whole: see `check_whole`."""
+    """Refuse an Entity message with a name or value that cannot be stored. Checks each of them, but
+    not the entity as a whole: see `check_whole`."""
     if depth > MAX_NESTING:
         raise nested_too_deep()
     for name, value in entity.properties.items():
@@ -282,13 +282,13 @@ def check_properties(entity: Any, prefix: str = "", depth: int = 0) -> None:
             check_property_name(name)
             check_value(prefix + name, value, depth)
         except LimitError as error:
-            about(error, name)  # the outermost one is told last
+            about(error, name)  # the outermost name is noted last
             raise
 
 
 def check_value(path: str, value: Any, depth: int = 0) -> None:
-    """The same of one Value message. Meanings, and types that this client does not know, are left
-    to the server: what was read is written back as it is."""
+    """Refuse a Value message that cannot be stored. Meanings, and types that this client does not
+    know, are left to the server: what was read is written back unchanged."""
     which = value.WhichOneof("value_type")
     if which in ("string_value", "blob_value"):
         check_length(path, value, which)
@@ -300,7 +300,7 @@ def check_value(path: str, value: Any, depth: int = 0) -> None:
     elif which == "array_value":
         _check_array(path, value, depth)
     elif which == "key_value":
-        check_key_value(value.key_value, complete=False)  # a new one was found to be complete
+        check_key_value(value.key_value, complete=False)  # a new key was checked to be complete
     elif which is not None:
         check_range(path, value, which)
 
@@ -313,8 +313,8 @@ def _check_array(path: str, value: Any, depth: int) -> None:
 
 
 def check_whole(entity: Any, size: int) -> None:
-    """Refuse an Entity message that is too large or has too many index entries. For those of
-    more than LARGE_BYTES."""
+    """Refuse an Entity message that is too large or has too many index entries. Needed only for
+    entities of more than LARGE_BYTES."""
     check_entity_size(size)
     entries: set[tuple[str, Any]] = set()
     _count(entity, "", entries)

@@ -18,19 +18,18 @@ class LogEntry:
     runner: int
     """The generation of the runner that wrote it: 1 for the first one."""
     kind: str
-    """`start`, `warning`, `retry`, `failure`, `log`, `gate`, `steered`, `held`, `released`,
-    `end`, or that of a later
-    version."""
+    """`start`, `warning`, `retry`, `failure`, `log`, `gate`, `steered`, `held`, `released`, `end`,
+    or a kind from a later version."""
     fields: Mapping[str, Any]
 
     def text(self, name: str) -> str:
-        """A string of it; empty if there is none."""
+        """A field that is a string; empty if there is none."""
         value = self.fields.get(name)
         return value if isinstance(value, str) else ""
 
 
 def parse_entry(raw: bytes | str) -> LogEntry | None:
-    """An event from its line; None: the line is not one."""
+    """Parse an event from its line; None if the line is not an event."""
     try:
         stored = json.loads(raw)
         at, runner, kind = float(stored.pop("at")), stored.pop("runner"), stored.pop("type")

@@ -9,7 +9,7 @@ from typing import Any
 from bulkup.core.errors import UsageError
 
 SHARE_OF_AT_LEAST = 1000
-"""A share is taken of at least this many entities: of the first ten, one failure would be 10%."""
+"""A share is taken of at least this many entities: one failure in the first ten would be 10%."""
 
 ACCEPTED = (
     "use a whole number (0 stops at the first failure, -1 never stops) or a share such as '1%'"
@@ -18,15 +18,15 @@ ACCEPTED = (
 
 @dataclass(frozen=True)
 class MaxFailures:
-    """`count` entities, or this `share` (0 to 1) of those handled; a count of -1: no limit."""
+    """`count` entities, or a `share` (0 to 1) of those handled. A count of -1 means no limit."""
 
     count: int = 0
     share: float | None = None
 
     @classmethod
     def of(cls, value: Any) -> MaxFailures:
-        """From what an updater, an option or a stored run says: 10, "10", -1, "1%", "0.5%". Raises
-        UsageError."""
+        """Parse the value of an updater, an option or a stored run: 10, "10", -1, "1%", "0.5%".
+        Raises UsageError."""
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             raise UsageError(f"{value!r:.80} is not a number of failures; {ACCEPTED}")
         text = str(value).strip()
@@ -40,16 +40,16 @@ class MaxFailures:
 
     @property
     def stored(self) -> int | str:
-        """What `of` reads."""
+        """The value in a form that `of` reads."""
         return self.count if self.share is None else str(self)
 
     def allowed(self, handled: int, total: int | None) -> int:
-        """How many may fail by now. `total`: how many entities there are to handle, if that is
-        known. -1: no limit."""
+        """How many entities may have failed by now; -1: no limit. `total`: how many entities there
+        are to handle, if that is known."""
         if self.share is None:
             return self.count
         at_least = SHARE_OF_AT_LEAST if total is None else min(SHARE_OF_AT_LEAST, total)
-        # 1% of 300 is 3, though 0.01 * 300 is a little less.
+        # 29% of 100 is 29, though 0.29 * 100 is a little less.
         return int(self.share * max(handled, at_least) + 1e-9)
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ _KEY_ERROR = re.compile(r"KeyError: ('.*'|\".*\")", re.DOTALL)
 
 
 def error_with_hint(error: str, names: Iterable[str]) -> str:
-    """`KeyError: 'fist'` with the property that may have been meant, if one is similar."""
+    """An error such as `KeyError: 'fist'`, with the property that was meant, if one is similar."""
     found = _KEY_ERROR.fullmatch(error)
     try:
         name = literal_eval(found[1]) if found else ""

@@ -43,8 +43,8 @@ class RunState(str, Enum):
 class Counts:
     """What a run, or one batch, has done so far. Stored by the names of the fields.
 
-    Each handled entity is exactly one of these, so they add up to `handled`: `written`, `deleted`,
-    `unchanged`, `left_alone`, `vanished`, `failed`. See docs/counts.md.
+    Each handled entity has exactly one of these outcomes, so they add up to `handled`: `written`,
+    `deleted`, `unchanged`, `left_alone`, `vanished`, `failed`. See docs/counts.md.
     """
 
     handled: int = 0
@@ -67,8 +67,8 @@ class Counts:
     other_deletes: int = 0
     """Those of `deletes` that are not the handled entity itself."""
     unwritten: int = 0
-    """Handled entities that the handler has changed without writing (all of) the changes. They
-    also count as what became of them: left alone, unchanged or, if changed after a put, written."""
+    """Handled entities that the handler has changed without writing (all of) the changes. They are
+    also counted by outcome: left alone, unchanged or, if changed after a put, written."""
 
     @property
     def writes(self) -> int:
@@ -92,12 +92,12 @@ class Counts:
 
     @property
     def add_up(self) -> bool:
-        """Whether every handled entity is one of the six, as it must be."""
+        """Whether no count is negative, so that every handled entity has one of six outcomes."""
         six = self.written, self.deleted, self.unchanged, self.left_alone, self.vanished
         return min(*six, self.failed, self.other_puts, self.other_deletes) >= 0
 
     def named(self) -> dict[str, int]:
-        """By the names that reports use: the six outcomes, and what else is counted."""
+        """The counts by the names that reports use: the six outcomes, and all others."""
         counts = self.reconciled()
         return {
             "handled": counts.handled,
@@ -117,13 +117,14 @@ class Counts:
         }
 
     def stored(self) -> dict[str, int]:
-        """As JSON. Without the zeros that an earlier version would not know."""
+        """As JSON, without zeros in fields that an earlier version would not know."""
         every = {one.name: int(getattr(self, one.name)) for one in fields(self)}
         return {name: count for name, count in every.items() if count or name not in _ADDED}
 
     def reconciled(self) -> Counts:
-        """Counts of an earlier version did not tell the writes of other entities from those of
-        handled ones. So as many are taken for others as would exceed the handled ones."""
+        """Make the counts of an earlier version add up. It did not distinguish writes of other
+        entities from those of handled ones. If there are more outcomes than handled entities, the
+        excess is taken from `unchanged` first, and then counted as writes of other entities."""
         if self.left_alone >= 0:
             return self
         excess = -self.left_alone
@@ -161,7 +162,7 @@ class Failure:
     traceback: str = ""
     """The user's frames, for `handle`."""
     at: float = field(default=0.0, compare=False)
-    """When it failed, as `core.clock.timestamp` says; 0: not known."""
+    """When it failed, by `core.clock.timestamp`; 0: not known."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,8 @@ class GateResult:
     the names of the fields."""
 
     passed: bool = False
-    """The pass handled every entity, none failed, and the updater's `check_before` held. Of a
-    record: False while the pass is still to come."""
+    """The pass handled every entity, none failed, and the updater's `check_before` held. In a
+    record, False while the pass is still to come."""
     counts: Counts = field(default_factory=Counts)
     """What would be done."""
     elapsed_s: float = 0.0
@@ -187,7 +188,7 @@ class LogLine(str):
 
     @classmethod
     def of(cls, line: str, at: float) -> LogLine:
-        """`at`: as `core.clock.timestamp` says; 0: not known."""
+        """`at`: the time by `core.clock.timestamp`; 0: not known."""
         made = cls(str.__str__(line))
         made.at = at
         return made
@@ -195,13 +196,13 @@ class LogLine(str):
 
 @dataclass(frozen=True)
 class RangesSeen:
-    """How far a run that is cut into ranges was when its record was last looked at."""
+    """How far a run in ranges had come when its record was last read."""
 
     finished: int = 0
     total: int = 0
-    """Ranges by then; 0: not known."""
+    """How many ranges there were; 0: not known."""
     counts: Counts = field(default_factory=Counts)
-    """What was done of the whole run, by all who work on it."""
+    """What all machines that work on the run have done."""
     entities: int | None = None
     """How many entities the query found at the start; None: not known."""
     at: int = 0

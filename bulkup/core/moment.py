@@ -10,14 +10,14 @@ from bulkup.core.errors import UsageError
 MICROS = 1_000_000
 
 _LIVE_HISTORY_S = 3600
-"""What is older can be read at whole minutes only."""
+"""Older moments can be read only at whole minutes."""
 _MARGIN_S = 600
-"""Reading a large kind takes its time."""
+"""Allows for the time that it takes to read a large kind."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Neither `at` nor `ago_s`: now."""
+    """A moment to read at. If neither `at` nor `ago_s` is set, it is now."""
 
     at: datetime | None = None
     ago_s: float | None = None
@@ -27,10 +27,10 @@ class Moment:
         return self.at is None and self.ago_s is None
 
     def micros(self, now: float) -> int | None:
-        """Microseconds of Unix time, of `now` by the server's clock; None: now.
+        """Microseconds of Unix time; None for now. `now` is the time by the server's clock.
 
-        `20m` is a whole second, and what is longer ago than an hour a whole minute, since nothing
-        else can be read there.
+        `20m` gives a whole second. An hour ago or longer gives a whole minute, because only whole
+        minutes can be read then.
         """
         if self.at is not None:
             since = self.at - datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -41,8 +41,8 @@ class Moment:
         return int((now - self.ago_s) // step_s) * step_s * MICROS
 
     def readable_for_long(self, now: datetime, *, up: bool = False) -> Moment:
-        """A whole minute, at or before `at` (`up`: or after), if it is about to be read as such
-        only."""
+        """Round `at` down to a whole minute (`up`: up to one), if soon only whole minutes can be
+        read there."""
         if self.at is None or (now - self.at).total_seconds() < _LIVE_HISTORY_S - _MARGIN_S:
             return self
         minute = self.at.replace(second=0, microsecond=0)
@@ -53,7 +53,7 @@ NOW = Moment()
 
 
 def parse_time(text: str) -> Moment:
-    """An ISO 8601 time with a zone. Raises UsageError."""
+    """Parse an ISO 8601 time with a zone. Raises UsageError."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -82,7 +82,7 @@ def shown(micros: int | None) -> str:
 
 
 def read_time(micros: int | None) -> str | None:
-    """With all its digits, so that it can be given again; None: now."""
+    """The time with all its digits, so that it can be used as input again; None for now."""
     if micros is None:
         return None
     at = datetime.fromtimestamp(micros // MICROS, timezone.utc)

@@ -17,10 +17,10 @@ class Operations:
 
 @dataclass(frozen=True)
 class OperationCounts:
-    """Of one process."""
+    """The operations of one process."""
 
     predicted: Operations
     """One read for each handled entity, one write or delete for each that handlers asked for."""
     counted: Operations
-    """What was sent and answered: also bulkup's own records, and what handlers read through the
-    updater's client by key."""
+    """What was sent and answered, including bulkup's own records and what handlers read by key
+    through the updater's client."""

@@ -1,4 +1,4 @@
-"""Where a run was made: what CI systems put into the environment."""
+"""Where a run was started, from what CI systems put into the environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_LENGTH = 500
 
 
 def origin_of(environment: Mapping[str, str]) -> Origin:
-    """The address of a job may hold a password, which is left out."""
+    """Where this run was started. A password in the address of the job is left out."""
     job = without_secrets(_job(environment)[:_MAX_LENGTH])
     return Origin(__version__, job, _first(environment, _COMMITS)[:_MAX_LENGTH])
 

@@ -14,9 +14,10 @@ _BEGINNING = 4096
 
 
 def check_replaceable(path: Path, is_ours: Callable[[bytes], bool], what: str) -> None:
-    """Refuse to write over a file that bulkup has not written: it may be the updater itself.
+    """Refuse to overwrite a file that bulkup has not written: it may be the updater itself.
 
-    `is_ours`: of a file's beginning. `what`: `a plan`. Raises UsageError, StateError.
+    `is_ours` is called with a file's beginning. `what` names what is written, such as `a plan`.
+    Raises UsageError, StateError.
     """
     shown = visible(str(path))
     if path.name == "-":
@@ -39,7 +40,7 @@ def check_replaceable(path: Path, is_ours: Callable[[bytes], bool], what: str) -
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a file of mode 0600, all of it or nothing. Raises StateError."""
+    """Write a file of mode 0600, either completely or not at all. Raises StateError."""
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

@@ -6,7 +6,7 @@ import os
 
 
 def current_directory() -> str:
-    """Empty if it has been deleted: then nothing can be found from it in any case."""
+    """Its path; empty if it was deleted, because nothing can be found relative to it then."""
     try:
         return os.getcwd()
     except FileNotFoundError:

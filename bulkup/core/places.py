@@ -1,7 +1,7 @@
 """A place in a user's source file, and errors that name one.
 
 A wrong value is found when it is put, and a wrong result when the function has returned. The line
-to change is another one, which no traceback shows.
+to fix is a different one, which no traceback shows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bulkup.core.paths import current_directory
 E = TypeVar("E", bound=BaseException)
 
 MOST = 3
-"""Places that a sentence names. More of them tell nobody where to look."""
+"""How many places a sentence names at most. More of them would not help anybody to look."""
 
 _PROPERTY, _PLACES = "_bulkup_property", "_bulkup_places"
 _UNCALLED = "_bulkup_uncalled"
@@ -31,27 +31,27 @@ class Place:
 
     @property
     def source(self) -> str:
-        """The line itself; empty: the file is not there any more."""
+        """The line itself; empty if the file no longer exists."""
         return linecache.getline(self.path, self.line).strip()
 
     def __str__(self) -> str:
         return f"{_shown(self.path)}:{self.line}"
 
     def frame(self) -> str:
-        """As a traceback has it."""
+        """The place as a traceback shows it."""
         head = f'  File "{self.path}", line {self.line}, in {self.function}'
         return f"{head}\n    {self.source}" if self.source else head
 
 
 def in_brackets(places: Sequence[Place], verb: str = "") -> str:
-    """` (assigned at fix.py:12)`, to be appended to a sentence; empty: no place is known."""
+    """` (assigned at fix.py:12)`, to be appended to a sentence; empty for no place or too many."""
     if not 0 < len(places) <= MOST:
         return ""
     return f" ({verb and verb + ' at '}{' or '.join(map(str, places))})"
 
 
 def about(error: E, property_name: str) -> E:
-    """The error, which remembers that the value of this property is its reason."""
+    """Note in the error that the value of this property is its reason. Returns the error."""
     error.__dict__[_PROPERTY] = property_name
     return error
 
@@ -62,7 +62,8 @@ def property_of(error: BaseException) -> str | None:
 
 
 def with_places(error: E, places: Sequence[Place]) -> E:
-    """The error, whose traceback ends with these places."""
+    """Let the error's traceback end with these places, unless there are too many. Returns the
+    error."""
     if len(places) <= MOST:
         error.__dict__[_PLACES] = tuple(places)
     return error
@@ -74,7 +75,8 @@ def places_of(error: BaseException) -> tuple[Place, ...]:
 
 
 def before_call(error: E) -> E:
-    """The error, which was raised before the user's function was called: no line of it is wrong."""
+    """Note in the error that it was raised before the user's function was called, so no line of
+    that function is wrong. Returns the error."""
     error.__dict__[_UNCALLED] = True
     return error
 
@@ -84,6 +86,6 @@ def is_before_call(error: BaseException) -> bool:
 
 
 def _shown(path: str) -> str:
-    """Relative to the current directory for what is in it, as users type it."""
+    """The path as users type it: relative if the file is in the current directory."""
     here = os.path.join(current_directory(), "")
     return path[len(here) :] if here != os.sep and path.startswith(here) else path

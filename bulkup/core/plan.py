@@ -1,7 +1,7 @@
-"""A plan: what a run would do, as far as the plan has looked, and what it would cost.
+"""A plan: what a run would do, judging by the entities that were handled, and what it would cost.
 
 The engine collects it, printers show it, and `runs/plan_file.py` keeps it for a later run, which
-compares itself with it. Keys, names, values and errors in here are untrusted.
+compares itself with the plan. Keys, names, values and errors in a plan are untrusted.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A predicted number. From `low` to `high`: its interval (see CONFIDENCE); all three are equal
-    when every entity was handled."""
+    """A predicted number. Its interval is `low` to `high` (see CONFIDENCE). All three are equal
+    if every entity was handled."""
 
     count: int
     low: int
@@ -39,7 +39,7 @@ class Estimate:
 
 
 class Total(str, Enum):
-    """How the number of entities that match is known."""
+    """How the number of matching entities was found."""
 
     COUNTED = "counted"
     """The server has counted them."""
@@ -50,13 +50,13 @@ class Total(str, Enum):
 
 
 class Drawn(str, Enum):
-    """How the entities were chosen that the handler was called for."""
+    """How the entities that the handler was called for were chosen."""
 
     ALL = "all"
     SCATTER = "scatter"
     """By `__scatter__`, a hash of the key."""
     KEYS = "keys"
-    """At random from the keys of all that match."""
+    """At random from the keys of all matching entities."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class PropertyKind:
-    """A property that changes, and how. None: it is absent."""
+    """A property that changes, and how. None means that it is absent."""
 
     name: str
     before: str | None
@@ -96,8 +96,8 @@ class ChangeKind:
     """Writes that are alike: the same properties change from the same types to the same types."""
 
     action: str
-    """`update`, `delete`: of the handled entity; `create`, `overwrite`, `delete other`: of another
-    one."""
+    """`update` or `delete` for the handled entity; `create`, `overwrite` or `delete other` for
+    another one."""
     kind: str
     """The kind of the entities written."""
     properties: tuple[PropertyKind, ...]
@@ -113,7 +113,7 @@ class BillLine:
     """`reads`, `writes`, `deletes`, `small`."""
     count: Estimate
     price: float
-    """Of 100,000."""
+    """The price of 100,000 operations."""
 
     def cost(self, count: int) -> float:
         return count * self.price / 100_000
@@ -145,19 +145,19 @@ class Bill:
 
 @dataclass(frozen=True)
 class Forecast:
-    """How long a run takes at least."""
+    """The shortest time that a run can take."""
 
     seconds: float
     limited_by: str
-    """`ramp-up`, or `speed`: that of reading and handling in one process, as measured."""
+    """`ramp-up`, or `speed`: the measured speed of reading and handling in one process."""
     speed: float
     """Entities read and handled in a second."""
     ramp_s: float
-    """What the ramp-up alone takes, which only a real project needs."""
+    """Seconds that the ramp-up alone takes. Only a real project needs one."""
 
 
 class Hazard(str, Enum):
-    """What a plan warns of, so that nothing has to compare words."""
+    """What a plan warns about, so that no code has to compare messages."""
 
     ONE_VALUE = "one_value"
     RISING_VALUE = "rising_value"
@@ -191,7 +191,7 @@ class PlanWarning:
 
 @dataclass(frozen=True)
 class PlannedWork:
-    """What was planned. A run that carries out the plan must agree in all of it but `spec`,
+    """What was planned. A run that carries out the plan must match all of it except `spec`,
     `checksum`, `created` and `version`."""
 
     updater: str
@@ -205,12 +205,12 @@ class PlannedWork:
     params: Mapping[str, str]
     target: TargetInfo
     fingerprint: str
-    """Of the query and of the target."""
+    """Fingerprint of the query and of the target."""
     identity: str
-    """Of the updater's file name, the parameters and the query; the same on every machine."""
+    """Made from the updater's file name, parameters and query; the same on every machine."""
     created: datetime
     version: str
-    """Of bulkup."""
+    """The version of bulkup."""
     selection: Selection = EVERYTHING
     """What narrows the updater's query."""
 
@@ -224,7 +224,7 @@ class Plan:
     total: Total
     predicted: Predicted
     kinds: tuple[ChangeKind, ...] = ()
-    """Those that are most frequent, first."""
+    """The most frequent kinds of changes, the most frequent first."""
     more_kinds: int = 0
     """Writes of further kinds, which are only counted."""
     failure_groups: tuple[FailureGroup, ...] = ()

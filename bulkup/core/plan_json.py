@@ -91,7 +91,7 @@ def bill_fields(bill: Bill) -> dict[str, Any]:
 
 
 def plan_of(line: Mapping[str, Any]) -> Plan:
-    """The plan of which `plan_fields` made this. Fields that are not known are ignored.
+    """The plan that `plan_fields` wrote as this line. Unknown fields are ignored.
 
     Raises KeyError, TypeError, ValueError for anything else.
     """
@@ -164,5 +164,5 @@ def _bill(values: Mapping[str, Any]) -> Bill:
 
 
 def _hazard(name: str) -> Hazard:
-    """Of a later version of bulkup: OTHER."""
+    """The hazard of that name; OTHER for one of a later version of bulkup."""
     return Hazard(name) if name in Hazard._value2member_map_ else Hazard.OTHER

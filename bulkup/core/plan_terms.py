@@ -1,4 +1,4 @@
-"""What a run keeps of the plan that it carries out, and how far it is from it."""
+"""What a run keeps of the plan that it carries out, and how far the run departs from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WATCHED = {
     "other_deleted": "deleted",
 }
 """The counts that a run compares with its plan, and how a sentence names them. `vanished` is not
-among them: others have deleted these entities. Nor is `created`, which a run does not count."""
+among them, because others deleted these entities. Nor is `created`, which a run does not count."""
 
 Range = tuple[int, int]
 
@@ -33,8 +33,8 @@ class MaxDrift:
 
     @classmethod
     def parse(cls, text: str) -> MaxDrift:
-        """`2.5%`; without the sign a whole number alone, since 0.01 may mean either. Raises
-        UsageError."""
+        """Parse `2.5%`. Without the sign, only a whole number is valid, because 0.01 could mean
+        0.01% or 1%. Raises UsageError."""
         number = text.strip().removesuffix("%")
         try:
             percent = float(number)
@@ -57,10 +57,10 @@ class PlanTerms:
     code: str
     """Checksum of the updater's code, without comments and layout."""
     identity: str
-    """Of the updater, its parameters and its query, as the plan has it."""
+    """The plan's identity: made from the updater, its parameters and its query."""
     ranges: Mapping[str, Range]
-    """By the names of WATCHED: what the plan predicts, from low to high; the same twice if every
-    entity was looked at."""
+    """What the plan predicts for each name in WATCHED, from low to high; both are equal if every
+    entity was handled."""
     approved_by: str = ""
     """user@host; empty: nobody was asked."""
     approved_at: int = 0
@@ -71,15 +71,15 @@ class PlanTerms:
         return int(self.ranges["handled"][1] * max_drift.share)
 
     def of_further_pass(self) -> PlanTerms:
-        """The terms of a further pass (`--until-clean`), which finds most of it done already."""
+        """The terms of a further pass (`--until-clean`), which finds most work done already."""
         all_of_them = (0, self.ranges["handled"][1])
         done = dict.fromkeys(("unchanged", "left_alone"), all_of_them)
         return replace(self, ranges={**self.ranges, **done})
 
     def too_many(self, counts: Counts, max_drift: MaxDrift) -> str:
-        """What has happened more often than the plan allows, as a sentence; empty: nothing.
+        """What has happened more often than the plan allows, as a sentence; empty if nothing has.
 
-        Counts are compared and not shares of those handled so far: neighbours are alike, so the
+        It compares counts, not shares of the entities handled so far: neighbours are alike, so the
         first thousand entities say little about the others.
         """
         allowed = self.allowed(max_drift)
@@ -89,7 +89,8 @@ class PlanTerms:
         return ""
 
     def too_few(self, counts: Counts, max_drift: MaxDrift) -> str:
-        """The same, of a run that has handled everything: what has happened less often."""
+        """What has happened less often than the plan allows, as a sentence; empty if nothing has.
+        Call it only when the run has handled everything."""
         allowed = self.allowed(max_drift)
         for name, count in counts.named().items():
             if name in WATCHED and count < self.ranges[name][0] - allowed:
@@ -124,11 +125,11 @@ def _percent(count: int, of: int) -> str:
 
 @dataclass(frozen=True)
 class PlanOutcome:
-    """How a run has kept to its plan, for its report."""
+    """How closely a run has followed its plan, for its report."""
 
     plan_id: str
     max_drift: MaxDrift = field(default_factory=MaxDrift)
     drift: str = ""
-    """What differs by more than that; empty: nothing."""
+    """What differs by more than `max_drift`; empty if nothing does."""
     approved_by: str = ""
     approved_at: int = 0

@@ -63,10 +63,10 @@ class RunInfo:
     retry_of: str = ""
     """The id of the run whose failed entities it handles again; empty: it is not a retry."""
     passes: tuple[int, ...] | None = None
-    """Of `--until-clean`: how much each of the passes before this one has written; None: it is not
+    """With `--until-clean`: how much each earlier pass has written; None if the run is not
     repeated."""
     since_ns: int = 0
-    """Only entities that were changed after this time of the server's, in nanoseconds; 0: all."""
+    """Only entities that were changed after this server time, in nanoseconds; 0: all."""
     selection: Selection = EVERYTHING
     """What narrows the updater's query."""
 
@@ -76,8 +76,7 @@ class RunInfo:
         return bool(self.passes)
 
     def stored(self) -> dict[str, Any]:
-        """As JSON. Without the fields that an earlier version would not know and that say nothing
-        here."""
+        """As JSON, without unset fields that an earlier version would not know."""
         return {
             name: value
             for name, value in {**asdict(self), "selection": self.selection.stored()}.items()
@@ -117,7 +116,7 @@ _ADDED = frozenset({"keys", "retry_of", "passes", "since_ns", "selection"})
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a runner ran, as its environment says; empty strings where it does not say."""
+    """Where a runner ran, according to its environment; empty strings for what is not known."""
 
     version: str = ""
     """The version of bulkup."""
@@ -157,7 +156,7 @@ class Shard:
 
 
 def new_run_id(now: datetime) -> str:
-    """Run ids sort by the time they were created, also within a second."""
+    """A new run id. Run ids sort by the time they were created, even within a second."""
     return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 100:04d}{uuid.uuid4().hex[:2]}"
 
 
@@ -169,25 +168,25 @@ def first_id(run_id: str) -> str:
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@~-]*(\+[1-9][0-9]*)?")
 
 MAX_RUN_ID_LENGTH = 255
-"""A run's folder has the run's id as its name."""
+"""A run's folder is named after the run's id."""
 
 
 def is_run_id(value: object) -> TypeGuard[str]:
-    """Whether bulkup may have made this id. Others may come from a record that somebody else wrote
-    and must not become part of a path."""
+    """Whether bulkup may have made this id. Any other may come from a record that somebody else
+    wrote, and must not become part of a path."""
     if not isinstance(value, str) or len(value) > MAX_RUN_ID_LENGTH:
         return False
     return _RUN_ID.fullmatch(value) is not None
 
 
 def next_id(run_id: str) -> str:
-    """The id of a run's successor. It follows from the run's own id, so there is only one."""
+    """The id of a run's successor. It is derived from the run's own id, so there is only one."""
     first, plus, number = run_id.rpartition("+")
     return f"{first}+{int(number) + 1}" if plus else f"{run_id}+1"
 
 
 def group_of(run_id: str) -> str | None:
-    """The id of the group that a run in a namespace belongs to; None: it belongs to none."""
+    """The id of the group that a run in a namespace belongs to; None if there is none."""
     group, at, _ = run_id.partition("@")
     return group if at else None
 

@@ -1,11 +1,11 @@
-"""Removes what is private from the strings of a run, so that it can be shown to strangers.
+"""Removes private data from the strings of a run, so that the run can be shown to strangers.
 
-Values become a hash. The same value has the same hash in all that is redacted with the same
-secret, and without the secret nobody can try values until one matches.
+Values become hashes. The same value has the same hash in everything that is redacted with the same
+secret, and without the secret nobody can guess values until one matches.
 
-What bulkup and servers say keeps its words, except what it quotes, numbers, names with digits, and
-words outside ASCII. Of what the user's code says, only the type of an exception stays. Kinds,
-names of functions and files, and names of parameters stay.
+Messages of bulkup and of servers keep their words, except quoted strings, numbers, names with
+digits, and non-ASCII words. From messages of the user's code, only the type of an exception is
+kept. Kinds, names of functions and files, and names of parameters are kept.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _FRAME = re.compile(r'File "([^"\n]*)", line ([0-9]+), in ([^\n]*)')
 _TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,80}")
 _SECRET_NAME = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.IGNORECASE)
 MAX_WORD_CHARS = 40
-"""A longer word is a value."""
+"""A longer word is treated as a value."""
 
 
 class Redactor:
-    """`secret`: of the run; it is not in what is shown. `keeps_values`: remove secrets only."""
+    """`secret` belongs to the run, and is never shown. `keeps_values`: remove only secrets."""
 
     def __init__(self, secret: bytes, *, keeps_values: bool = False) -> None:
         self._secret = secret
@@ -47,13 +47,13 @@ class Redactor:
         return hmac.new(self._secret, data, sha256).hexdigest()[:10]
 
     def name(self, text: str, what: str) -> str:
-        """A name of a person, a project, a tenant: `project-3f2a1b0c9d`."""
+        """Redact the name of a person, a project or a tenant: `project-3f2a1b0c9d`."""
         if self.keeps_values or not text:
             return without_secrets(text)
         return f"{what}-{self.hash(text)}"
 
     def run_id(self, run_id: str) -> str:
-        """Behind an `@`, the name of a namespace."""
+        """Redact the name of a namespace, which follows an `@` in a run id."""
         group, at, namespace = run_id.partition("@")
         if self.keeps_values or not at:
             return run_id
@@ -61,7 +61,7 @@ class Redactor:
         return f"{group}@{self.hash(namespace)}{plus}{number}"
 
     def key(self, text: str) -> str:
-        """`Key('City', '~3f2a1b0c9d')`: the kinds stay."""
+        """Redact a key, but keep its kinds: `Key('City', '~3f2a1b0c9d')`."""
         if self.keeps_values:
             return without_secrets(text)
         found = typed_key(text)
@@ -74,27 +74,27 @@ class Redactor:
         return f"Key({', '.join(parts)})"
 
     def parameters(self, params: Mapping[str, str]) -> dict[str, str]:
-        """The values of those whose names say that they are secret never stay."""
+        """Redact parameters. A value whose name says that it is secret is always removed."""
         return {
             name: REMOVED if _SECRET_NAME.search(name) else self.users_text(value)
             for name, value in params.items()
         }
 
     def users_text(self, text: str) -> str:
-        """What the user's code or the user has written: nothing of it stays but its length."""
+        """Redact what the user or the user's code has written. Only its hash and length remain."""
         if self.keeps_values or not text:
             return without_secrets(text)
         return f"[{self.hash(text)}, {len(text)} characters]"
 
     def users_error(self, text: str) -> str:
-        """`ValueError: [3f2a1b0c9d, 11 characters]`."""
+        """Redact an error, but keep its type: `ValueError: [3f2a1b0c9d, 11 characters]`."""
         name, colon, message = text.partition(": ")
         if self.keeps_values or not colon or not _TYPE.fullmatch(name):
             return self.users_text(text) if colon or not _TYPE.fullmatch(text) else text
         return f"{name}: {self.users_text(message)}"
 
     def message(self, text: str) -> str:
-        """What bulkup or a server has said."""
+        """Redact a message of bulkup or of a server."""
         if self.keeps_values:
             return without_secrets(text)
         return _PARTS.sub(self._part, without_secrets(text))
@@ -116,7 +116,7 @@ class Redactor:
         return "#" if private and text not in ("…", "–", "—") else text
 
     def traceback(self, text: str) -> str:
-        """The frames, without the lines of the source and without the messages."""
+        """The frames of a traceback, without source lines and messages."""
         if self.keeps_values:
             return without_secrets(text)
         lines = [
@@ -126,7 +126,7 @@ class Redactor:
         return "\n".join(lines)
 
     def path(self, path: str) -> str:
-        """The name of the file; of a library, with its place in that."""
+        """The name of the file; for a library, its path within the installed packages."""
         if self.keeps_values:
             return path
         for folder in ("/site-packages/", "/dist-packages/"):

@@ -1,7 +1,7 @@
 """A rehearsal: what an updater has done to a throwaway copy of real data.
 
-`bulkup/rehearsal/` finds it out, printers show it. Keys, names, values and errors in here are
-untrusted.
+`bulkup/rehearsal/` produces it, and printers show it. Keys, names, values and errors in a rehearsal
+are untrusted.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class RehearsedOn:
     """The kinds of all namespaces and how many entities each holds, the largest first; without
     those of bulkup itself."""
     bytes: int
-    """Of the copy, as a file."""
+    """The size of the copy, as a file."""
     sample: str = ""
     """`1%`, if only so much of an export was loaded."""
     left_out: tuple[str, ...] = ()
-    """What the export holds and the copy does not, a sentence each."""
+    """What the export holds but the copy does not, a sentence each."""
 
     @property
     def entities(self) -> int:
@@ -43,7 +43,7 @@ class RehearsedOn:
 
 @dataclass(frozen=True)
 class RehearsedRun:
-    """A run on the copy; of a chain, one of its links."""
+    """A run on the copy, or one run of a chain."""
 
     updater: str
     description: str
@@ -53,7 +53,7 @@ class RehearsedRun:
     selection: Selection
     state: RunState
     reason: str
-    """Why it ended without being finished."""
+    """Why it ended unfinished."""
     exit_code: Exit
     counts: Counts
     elapsed_s: float
@@ -71,16 +71,16 @@ class RehearsedRun:
 
 @dataclass(frozen=True)
 class ValueSummary:
-    """The values that one property has on one side, of the entities in which it differs."""
+    """The values of one property on one side, in the entities in which it differs."""
 
     types: tuple[tuple[str, int], ...]
     """`string`, `integer, not indexed`, `absent`, and how often; the most frequent first."""
     distinct: int | None
-    """Different values; None: more than were told apart."""
+    """How many different values there are; None if there were too many to count."""
     common: tuple[tuple[str, int], ...] = ()
     """The most frequent values, and how often; empty where all values differ."""
     least: str | None = None
-    """Of numbers, timestamps and strings of one type; None: the values do not compare."""
+    """The least value, if all are numbers, timestamps or strings of one type; otherwise None."""
     greatest: str | None = None
 
 
@@ -104,11 +104,11 @@ class Effect:
     changed: int = 0
     deleted: int = 0
     kinds: tuple[ChangeKind, ...] = ()
-    """Alike changes; the most frequent first."""
+    """Groups of similar changes, the most frequent first."""
     more_kinds: int = 0
-    """Entities that changed in further ways, which are not told apart."""
+    """Entities that changed in further ways, which are only counted."""
     properties: tuple[PropertyEffect, ...] = ()
-    """Of entities that were changed; by kind and name."""
+    """Properties of entities that were changed, by kind and name."""
     more_properties: int = 0
     """Properties that are left out of `properties`."""
     warnings: tuple[PlanWarning, ...] = ()
@@ -121,19 +121,19 @@ class Effect:
 
 @dataclass(frozen=True)
 class SecondRun:
-    """The same work once more, on what the first run has left."""
+    """The same work once more, on the result of the first run."""
 
     runs: tuple[RehearsedRun, ...]
     effect: Effect
     error: str = ""
-    """Why it could not run; empty: it did."""
+    """Why it could not run; empty if it did."""
 
     @property
     def finished(self) -> bool:
         return not self.error and all(run.state is RunState.FINISHED for run in self.runs)
 
     def is_idempotent(self, first: tuple[RehearsedRun, ...]) -> bool:
-        """Nothing differs afterwards, and no more entities fail than in the first run."""
+        """Whether nothing differs afterwards, and no more entities fail than in the first run."""
         return (
             self.finished and not self.effect.differs and failed_of(self.runs) <= failed_of(first)
         )
@@ -146,7 +146,7 @@ class Kill:
     after: bool
     """Right after a commit was applied, before its answer arrived; False: right before one."""
     writes: int
-    """Entities that were written or deleted by then, by all the processes so far."""
+    """Entities that all processes so far had written or deleted by then."""
 
 
 @dataclass(frozen=True)
@@ -156,18 +156,18 @@ class CrashPass:
     kills: tuple[Kill, ...]
     runs: tuple[RehearsedRun, ...]
     effect: Effect
-    """What differs from the end of the run that was not interrupted, but for `varying`."""
+    """What differs from the result of the run that was not interrupted, except for `varying`."""
     counts_differ: tuple[str, ...] = ()
-    """`written: 12, not 10` for each count that is another one than without the crashes."""
+    """`written: 12, not 10` for each count that differs from the one without crashes."""
     varying: tuple[str, ...] = ()
     """Properties (`Kind.name`) that also differ between two runs that were not interrupted."""
     unlike: str = ""
-    """How the run ended differently; empty: in the same way."""
+    """How the run ended differently; empty if it ended in the same way."""
     not_compared: int = 0
     """Differing entities beyond those that could be compared."""
 
     def was_killed_between(self, writes: int) -> bool:
-        """Whether a kill came when some of `writes` entities were written, and not all."""
+        """Whether a kill came when some of `writes` entities were written, but not all."""
         return any(0 < kill.writes < writes for kill in self.kills)
 
     @property
@@ -183,20 +183,20 @@ class RehearsedWork:
     runs: tuple[RehearsedRun, ...]
     effect: Effect
     bill: Bill | None
-    """Of what the run on the copy has read and written, bulkup's own records included."""
+    """The bill for what the run on the copy read and wrote, including bulkup's own records."""
     forecast: Forecast | None
     claims_idempotent: bool | None
     """The updater's own `idempotent`."""
     second: SecondRun | None = None
-    """None: the first run did not finish, or it was not asked for."""
+    """None if the first run did not finish, or a second one was not requested."""
     crash: CrashPass | None = None
-    """None, likewise; or the run made no commit, so that nothing could be lost."""
+    """None for the same reasons, or if the run made no commit, so that nothing could be lost."""
     error: str = ""
-    """Why it could not run; empty: it did."""
+    """Why it could not run; empty if it did."""
     error_code: Exit = Exit.DONE
-    """What `bulkup run` exits with for that."""
+    """The exit code of `bulkup run` for that error."""
     may_be_empty: bool = False
-    """It is expected that there may be nothing to handle (`--allow-empty`)."""
+    """There may be nothing to handle (`--allow-empty`)."""
 
     @property
     def counts(self) -> Counts:
@@ -215,27 +215,27 @@ class RehearsedWork:
 
     @property
     def found_nothing(self) -> bool:
-        """No entity was there to handle, so the rehearsal shows nothing. A run that does nothing on
-        purpose (`once`) has a reason."""
+        """There was no entity to handle, so the rehearsal shows nothing. A run that does nothing on
+        purpose (`once`) has a reason, and does not count."""
         has_reason = any(run.reason for run in self.runs)
         idle = not (self.counts.handled or self.effect.differs or has_reason)
         return self.finished and idle
 
     @property
     def is_idempotent(self) -> bool | None:
-        """None: not known."""
+        """Whether a second run changed nothing; None: not known."""
         return None if self.second is None else self.second.is_idempotent(self.runs)
 
     @property
     def breaks_promise(self) -> bool:
-        """The crashes have left another end, or `idempotent = True` is not true."""
+        """The crashes have led to a different result, or `idempotent = True` is not true."""
         is_false = self.claims_idempotent is True and self.is_idempotent is False
         return is_false or (self.crash is not None and not self.crash.is_same)
 
     @property
     def exit_code(self) -> Exit:
-        """As `bulkup run`; PENDING where a pass shows that the work is not safe, or where nothing
-        was there to show anything."""
+        """That of `bulkup run`, but PENDING if a pass shows that the work is not safe, or if there
+        was nothing to handle."""
         if self.error:
             return self.error_code
         unfinished = [run.exit_code for run in self.runs if run.state is not RunState.FINISHED]
@@ -251,19 +251,20 @@ class Rehearsal:
     source: RehearsedOn
     created: datetime
     version: str
-    """Of bulkup."""
+    """The version of bulkup."""
     elapsed_s: float
     works: tuple[RehearsedWork, ...]
     is_migrations: bool = False
     folder: str = ""
-    """Of migrations, as the user gave it."""
+    """The folder of migrations, as the user gave it."""
     left: tuple[str, ...] = ()
-    """Migrations that were not rehearsed, since one before them did not finish."""
+    """Migrations that were not rehearsed, because an earlier one did not finish."""
     warnings: tuple[str, ...] = field(default=())
 
     @property
     def exit_code(self) -> Exit:
-        """That of the first work that is worse than done with failures, or else the greatest."""
+        """The code of the first work that is worse than done with failures; otherwise the greatest
+        code."""
         codes = [work.exit_code for work in self.works]
         mild = (Exit.DONE, Exit.DONE_WITH_FAILURES)
         worse = [code for code in codes if code not in mild]

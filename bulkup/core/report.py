@@ -1,4 +1,4 @@
-"""What a run, or a group of runs, has done: the last event's facts, and what `finish` is given."""
+"""What a run, or a group of runs, has done: the content of the last event, passed to `finish`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bulkup.core.verification import Verification
 
 @dataclass(frozen=True)
 class SpaceResult:
-    """One namespace in the report about several."""
+    """One namespace in a report about several."""
 
     namespace: str
     run_id: str

@@ -1,4 +1,4 @@
-"""What `bulkup rewind` would do, for those who show it."""
+"""What `bulkup rewind` would do, for printers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from bulkup.core.difference import PropertyCount, SideInfo
 
 
 class Action(str, Enum):
-    """What to do with an entity that is not as it was."""
+    """What to do with an entity that differs from what it was then."""
 
     PUT_BACK = "put_back"
-    """It is changed, and put back."""
+    """It was changed since, and is put back."""
     RECREATE = "recreate"
     """It was deleted since, and is created again."""
     DELETE = "delete"
@@ -26,14 +26,14 @@ class Action(str, Enum):
 
 
 class Kept(str, Enum):
-    """Why an entity that is not as it was is left alone."""
+    """Why an entity that differs from what it was then is left alone."""
 
     NEWER = "newer"
     """Written, or deleted, after --keep-after."""
     NEW = "new"
     """Created since, and --delete-new was not given."""
     PARTIAL = "partial"
-    """Deleted since, and --property chooses properties of entities that are there."""
+    """Deleted since, and --property chooses properties of entities that still exist."""
 
     def __str__(self) -> str:
         return self.value
@@ -41,7 +41,7 @@ class Kept(str, Enum):
 
 @dataclass(frozen=True)
 class KeptEntity:
-    """An entity that is not as it was, and is left alone."""
+    """An entity that differs from what it was then, and is left alone."""
 
     key: str
     reason: Kept
@@ -54,7 +54,7 @@ class KindRewind:
     actions: Mapping[Action, int]
     kept: Mapping[Kept, int]
     properties: tuple[PropertyCount, ...] = ()
-    """Of those that are put back, from now to then; the most frequent first."""
+    """Properties of the entities that are put back, from now to then; the most frequent first."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class RewindReport:
     """Microseconds of Unix time."""
     kinds: tuple[KindRewind, ...]
     minutes: tuple[tuple[int, int], ...]
-    """When what would be put back was last written: Unix time of the minute, and entities."""
+    """When the entities that would be put back were last written: Unix time of the minute, and how
+    many."""
     started: datetime
     elapsed_s: float
     actions: Mapping[Action, int] = field(init=False)
@@ -84,5 +85,5 @@ class RewindReport:
 
     @property
     def writes(self) -> int:
-        """Entities that applying it would write."""
+        """How many entities the rewind would write."""
         return sum(count for action, count in self.actions.items() if action is not Action.LEAVE)

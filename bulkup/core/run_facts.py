@@ -1,6 +1,6 @@
-"""Everything that is told of a run: what its page, `bulkup report` and `bulkup serve` show.
+"""Everything that is reported about a run: what its page, `bulkup report` and `bulkup serve` show.
 
-The facts come from the run's folder alone (`runs/run_facts.py`), or from a bundle. Their size is
+The facts come only from the run's folder (`runs/run_facts.py`), or from a bundle. Their size is
 bounded, however large the run was: failures are groups with their first keys, changes are samples.
 Every string that comes from entities, exceptions, servers or users is untrusted, and a printer must
 escape it.
@@ -35,9 +35,9 @@ class RunnerFacts:
     began: float = 0.0
     """Unix time; 0: not known."""
     ended: float | None = None
-    """None: it is at work, or was killed."""
+    """None if it is still working, or was killed."""
     state: str = ""
-    """The run's state when it ended; empty: it has not, or was killed."""
+    """The run's state when it ended; empty if it has not ended, or was killed."""
     reason: str = ""
     retries: int = 0
     """Calls that it sent again."""
@@ -53,9 +53,9 @@ class ChainLink:
 
     run_id: str
     updater: str = ""
-    """Empty: this folder is not in the state directory."""
+    """Empty if the run's folder is not in the state directory."""
     state: str = ""
-    """That of `RunState`, or `killed`; empty as above."""
+    """A value of `RunState`, or `killed`; empty in the same case as `updater`."""
     counts: Counts | None = None
     is_this: bool = False
 
@@ -80,19 +80,19 @@ class RunFacts:
     read_at: datetime
     """When these facts were read: a run in progress has continued since."""
     runners: tuple[RunnerFacts, ...] = ()
-    """In their order. Of very many only the last ones; see `report.runners`."""
+    """In order. If there were very many, only the last ones; see `report.runners`."""
     samples: tuple[Sample, ...] = ()
-    """The timeline, oldest first. Empty: the run was made by an earlier version."""
+    """The timeline, oldest first. Empty if the run was made by an earlier version."""
     changes: tuple[WouldChange, ...] = ()
-    """Samples of each kind of change, where the run has kept before-images."""
+    """Samples of each kind of change, if the run has kept before-images."""
     changes_total: int = 0
     """Writes of the run."""
     changes_note: str = ""
-    """Why `changes` are missing or not complete; empty: they are not."""
+    """Why `changes` are missing or incomplete; empty if they are complete."""
     chain: tuple[ChainLink, ...] = ()
-    """All runs of its chain, in order; empty: it is alone."""
+    """All runs of its chain, in order; empty if the run is not part of a chain."""
     incidents: tuple[Incident, ...] = ()
     source_path: str = ""
     """The updater's file."""
     checksum: str = ""
-    """Of the updater's source."""
+    """Checksum of the updater's source."""

@@ -13,15 +13,15 @@ _NAMES = (
 
 _BASE64 = "A-Za-z0-9+/="
 _LINE_END = r"(?:[\r\n]++|(?:\\++[rn])++)[ \t]*+"
-"""Of a key in PEM form, also escaped, as in JSON."""
+"""The end of a line in a key in PEM form, also if it is escaped, as in JSON."""
 
 _PATTERNS = (
-    # A key in PEM form, also one that is cut off at its end.
+    # A key in PEM form, even if its end is cut off.
     (
         re.compile(r"-----BEGIN [^-]{1,40}-----.*?(?:-----END [^-]{1,40}-----|\Z)", re.DOTALL),
         REMOVED,
     ),
-    # One that is cut off at its beginning, as in the last lines of a log. The largest has about a
+    # A key whose beginning is cut off, as in the last lines of a log. The largest key has about a
     # hundred lines.
     (
         re.compile(
@@ -30,14 +30,14 @@ _PATTERNS = (
         ),
         REMOVED,
     ),
-    # One that is cut off within its first line, and at its end.
+    # A key that is cut off within its first line, and at its end.
     (
         re.compile(
             rf"(?<=KEY-----){_LINE_END}[{_BASE64}]{{24,}}+(?:{_LINE_END}[{_BASE64}]++){{0,110}}+"
         ),
         REMOVED,
     ),
-    # "client_secret": "...", also inside a string of a string.
+    # "client_secret": "...", also inside a string within a string.
     (
         re.compile(
             rf"""((?:{_NAMES})\\*["']?\s*[:=]\s*)(\\*["'])(?:(?!\2).)*(\2|\Z)""",
@@ -70,7 +70,7 @@ _PATTERNS = (
         ),
         REMOVED,
     ),
-    # Also one whose first or last part is cut off.
+    # A JSON web token, even if its first or last part is cut off.
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]{8,}){1,2}\.?"), REMOVED),
 )
 
@@ -79,15 +79,16 @@ _HINTS = (
     "key", "secret", "token", "passw", "authorization", "-----begin", "-----end", "://", "bearer",
     "basic", "ya29.", "aiza", "gocspx-", "eyj",
 )  # fmt: skip
-"""Casefolded. Every pattern needs one of these, and looking for them is a hundred times faster,
-which matters for a log line of every entity."""
+"""Casefolded. Every pattern needs one of these, and searching for them is a hundred times faster,
+which matters if every entity logs a line."""
 
 
 def without_secrets(text: str) -> str:
-    """The text, with private keys, tokens, passwords and the values of fields named so removed.
+    """Remove private keys, tokens, passwords and the values of fields with such names.
 
-    It recognises what Google's libraries, HTTP clients and URLs show, also where the text begins or
-    ends within it; a secret without any form (a bare password in a sentence) cannot be recognised.
+    It recognises the forms that Google's libraries, HTTP clients and URLs show, even if the text
+    begins or ends within one. It cannot recognise a secret without any form (a bare password in a
+    sentence).
     """
     folded = text.casefold()
     if not any(hint in folded for hint in _HINTS):

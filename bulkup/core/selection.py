@@ -1,4 +1,4 @@
-"""Which of an updater's entities a run works on, as the user has asked for it."""
+"""Which of an updater's entities a run works on, as the user requested."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Selection:
         return ", ".join(f"{name} {value}" for name, value in self.stored().items())
 
     def stored(self) -> dict[str, str]:
-        """As JSON; without what is not given."""
+        """As JSON, without what is not given."""
         return {name: value for name, value in asdict(self).items() if value}
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Selection:
-        """What `stored` has made. Raises TypeError for anything else."""
+        """Read what `stored` wrote. Raises TypeError for anything else."""
         selection = cls(**stored)
         if not all(isinstance(value, str) for value in stored.values()):
             raise TypeError("a selection is made of strings")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 SIMILAR = 0.8
-"""The least ratio of `difflib`: `Ordr` and `Order` have 0.89, `Order` and `OrderItem` 0.71."""
+"""The minimum ratio of `difflib`: `Ordr` and `Order` have 0.89, `Order` and `OrderItem` 0.71."""
 
 _SEPARATORS = re.compile(r"[\W_]+")
 _DIGITS = re.compile(r"[0-9]+")
@@ -21,15 +21,15 @@ def similar_names(name: str, there: Iterable[str]) -> list[str]:
 
 
 def likely_meant(name: str, there: Iterable[str]) -> list[str]:
-    """The option names that `name` may be a typo of; otherwise those that begin with it."""
+    """The names that `name` may be a typo of; if there are none, those that begin with it."""
     names, start = list(there), _plain(name)
     begun = [one for one in names if len(start) > 2 and _plain(one).startswith(start)]
     return similar_names(name, names) or begun
 
 
 def is_similar_by_part(name: str, other: str) -> bool:
-    """For names made of parts, where a part tells one from another: `tennant-a` is likely a typo of
-    `tenant-a`, but `tenant-b` is not."""
+    """Whether `name` is likely a typo of `other`, for names made of parts, each of which must be
+    similar: `tennant-a` is likely a typo of `tenant-a`, but `tenant-b` is not."""
     if _plain(name) == _plain(other):
         return name != other
     parts, others = _SEPARATORS.split(name), _SEPARATORS.split(other)
@@ -39,8 +39,8 @@ def is_similar_by_part(name: str, other: str) -> bool:
 
 
 def is_one_character_off(name: str, other: str) -> bool:
-    """One has a character that the other lacks: `tenant-11` and `tenant-1`. Two of equal length are
-    two of a series: `tenant-1` and `tenant-2`."""
+    """Whether one name has a character that the other lacks: `tenant-11` and `tenant-1`. Two names
+    of equal length belong to a series: `tenant-1` and `tenant-2`."""
     short, long = sorted((name, other), key=len)
     return len(long) == len(short) + 1 and any(
         long[:at] + long[at + 1 :] == short for at in range(len(long))
@@ -48,8 +48,9 @@ def is_one_character_off(name: str, other: str) -> bool:
 
 
 def is_slip(name: str, other: str) -> bool:
-    """Whether a finger has slipped: two neighbouring letters swapped, or one doubled or not. Never
-    the first letter, which is seldom wrong: `altitude` is not a typo of `latitude`."""
+    """Whether the names differ by a slip of the finger: two neighbouring letters are swapped, or a
+    letter is doubled in only one of them. The first letter must be the same, because it is seldom
+    wrong: `altitude` is not a typo of `latitude`."""
     if len(name) < 5 or name[:1] != other[:1]:
         return False
     short, long = sorted((name, other), key=len)

@@ -1,4 +1,4 @@
-"""What a run spends its time on, piece by piece, for traces: nothing is per entity.
+"""What a run spends its time on, in spans for traces. There are no spans per entity.
 
 Times are those of the run's monotonic clock, in seconds.
 """
@@ -12,13 +12,13 @@ from enum import Enum
 
 class SpanKind(str, Enum):
     PAGE = "page"
-    """An attempt of the call that reads a page of a shard."""
+    """One attempt to read a page of a shard."""
     COMMIT = "commit"
-    """An attempt of the call that commits a batch of a shard."""
+    """One attempt to commit a batch of a shard."""
     HANDLE = "handle"
-    """A shard's handlers, for the entities of a batch."""
+    """A shard's handlers, running on the entities of a batch."""
     DOING = "doing"
-    """What the thread of the run did, or waited for: `reading`, `handling`, `committing`, `paced`,
+    """What the run's thread did, or waited for: `reading`, `handling`, `committing`, `paced`,
     `held`."""
 
     def __str__(self) -> str:
@@ -31,7 +31,7 @@ class Span:
     name: str
     """`RunQuery`, `Commit`, `handle`, or what the thread did."""
     shard: int
-    """0: of no shard alone."""
+    """0 if the span does not belong to a single shard."""
     began: float
     ended: float
     entities: int = 0
@@ -45,7 +45,7 @@ Observer = Callable[[Span], None]
 
 
 def observed_by(*observers: Observer | None) -> Observer | None:
-    """An observer that passes each span to all of these; None: nobody observes."""
+    """An observer that passes each span to all of these; None if there are none."""
     several = [observer for observer in observers if observer is not None]
     if len(several) < 2:
         return several[0] if several else None

@@ -1,11 +1,11 @@
 """How a run is steered from outside: paused, continued, cancelled, tuned.
 
-A `Steering` says what a run is asked to be, and its `number` grows with each change. It is kept in
-the run's folder and in the run record, and where these differ, the larger number counts.
+A `Steering` is the state that a run is asked to be in, and its `number` grows with each change. It
+is kept in the run's folder and in the run record. If these differ, the larger number counts.
 
     from        verb      to          what happens
     WORKING     pause     PAUSED      commits in flight end; the lease is kept; the process waits
-    PAUSED      continue  WORKING     the process works on
+    PAUSED      continue  WORKING     the process resumes work
     PAUSED      pause     PAUSED      nothing: it is paused already
     WORKING     continue  WORKING     nothing: it works already
     WORKING     cancel    CANCELLED   commits in flight end, and the runner with them (exit 12)
@@ -17,8 +17,8 @@ the run's folder and in the run record, and where these differ, the larger numbe
     WORKING     tune      WORKING     from the next batch on
     PAUSED      tune      PAUSED      the same, once it is continued
 
-What is not in the table is refused: CANCELLED with pause, continue or tune. `resume` is not a verb
-of `steer`; the process that takes over the run applies it.
+Anything that is not in the table is refused: CANCELLED with pause, continue or tune. `resume` is
+not a verb of `steer`; the process that takes over the run applies it.
 
 `by` comes from another process, and is untrusted.
 """
@@ -37,12 +37,12 @@ from bulkup.core.errors import UsageError
 
 MAX_BATCH_SIZE = 500
 MAX_IN_FLIGHT = 32
-"""Those of `--batch-size` and `--in-flight`."""
+"""The maximums of `--batch-size` and `--in-flight`."""
 _RATE = re.compile(r"auto|off|[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 class SteerState(str, Enum):
-    """What a run is asked to be; see the table."""
+    """The state that a run is asked to be in; see the table."""
 
     WORKING = "working"
     PAUSED = "paused"
@@ -82,20 +82,20 @@ TRANSITIONS: Mapping[tuple[SteerState, Verb], SteerState] = MappingProxyType(
         (_P, Verb.TUNE): _P,
     }
 )
-"""The module's table. Tests compare the two."""
+"""The table in the module's docstring. Tests compare the two."""
 
 _STRONGER = {_W: 0, _P: 1, _C: 2}
 END_OF_TIME = 253402300799
 """The last second of the year 9999."""
 MAX_NUMBER = 2**53
-"""More changes than anybody makes, and about what a run record can hold."""
+"""More changes than anybody makes, and about as large a number as a run record can hold."""
 MAX_BY = 200
 """Characters of `by` that are kept."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What replaces options of the run; None: it stays as the run was started."""
+    """New values for options of the run; None keeps the value that the run was started with."""
 
     max_rate: str | None = None
     """As `--max-rate` takes it: `200`, `auto`, `off`."""
@@ -107,7 +107,7 @@ class Tuning:
         return self != Tuning()
 
     def over(self, other: Tuning) -> Tuning:
-        """This tuning, with the other one's values where this one has none."""
+        """This tuning, with the other tuning's values where this one has none."""
         return Tuning(
             other.max_rate if self.max_rate is None else self.max_rate,
             other.in_flight if self.in_flight is None else self.in_flight,
@@ -115,11 +115,11 @@ class Tuning:
         )
 
     def without(self, names: frozenset[str]) -> Tuning:
-        """Without the settings that a new runner was given itself."""
+        """This tuning, without the settings that the user gave to a new runner directly."""
         return replace(self, **dict.fromkeys(names & {*self.stored()}))
 
     def stored(self) -> dict[str, Any]:
-        """As JSON: what is set."""
+        """As JSON, with only what is set."""
         named = {
             "max_rate": self.max_rate,
             "in_flight": self.in_flight,
@@ -144,16 +144,16 @@ NO_TUNING = Tuning()
 
 @dataclass(frozen=True)
 class Steering:
-    """What a run is asked to be."""
+    """The state that a run is asked to be in, and its tuning."""
 
     state: SteerState = SteerState.WORKING
     tuning: Tuning = NO_TUNING
     by: str = ""
     """user@host of the last change; empty: there was none."""
     at: float = 0.0
-    """Unix time of the last change, by the clock of who made it."""
+    """Unix time of the last change, by the clock of the machine that made it."""
     number: int = 0
-    """Of the last change; 0: there was none."""
+    """The number of the last change; 0 if there was none."""
 
     @property
     def is_paused(self) -> bool:
@@ -166,9 +166,9 @@ class Steering:
     def after(
         self, verb: Verb, *, by: str, at: float, tuning: Tuning = NO_TUNING
     ) -> Steering | None:
-        """The steering after a change; None: the table does not allow it.
+        """The steering after a change; None if the table does not allow the change.
 
-        The same object when nothing changes.
+        Returns the same object if nothing changes.
         """
         state = TRANSITIONS.get((self.state, verb))
         if state is None:
@@ -179,7 +179,7 @@ class Steering:
         return Steering(state, tuned, by[:MAX_BY], at, self.number + 1)
 
     def retuned(self, tuning: Tuning, *, by: str, at: float) -> Steering:
-        """The same with exactly this tuning."""
+        """This steering with exactly the given tuning."""
         if tuning == self.tuning:
             return self
         return replace(self, tuning=tuning, by=by[:MAX_BY], at=at, number=self.number + 1)
@@ -199,10 +199,10 @@ UNSTEERED = Steering()
 
 
 def newest(*steerings: Steering) -> Steering:
-    """The one that counts.
+    """The steering that counts.
 
-    Two that were made at once have the same number: the one that does less wins, so that of a pause
-    and a `tune` the pause stays. The rest of the order only has to be the same for everybody.
+    Two that were made at the same time have the same number. The one that does less wins, so a
+    pause wins over a `tune`. The rest of the order only has to be the same for everybody.
     """
     return max(
         steerings,
@@ -211,9 +211,9 @@ def newest(*steerings: Steering) -> Steering:
 
 
 def read_stored(raw: object) -> Steering:
-    """What `stored` made, by this version or a later one: fields it does not know are ignored.
+    """Read what `stored` wrote, in this version or a later one. Unknown fields are ignored.
 
-    Raises ValueError for what is none.
+    Raises ValueError if it is not a steering.
     """
     if not isinstance(raw, Mapping):
         raise ValueError("a steering is expected")
@@ -234,7 +234,7 @@ def read_stored(raw: object) -> Steering:
 
 
 def checked(tuning: Tuning) -> Tuning:
-    """Raises UsageError when a rate or a number is not valid."""
+    """Return the tuning. Raises UsageError if a rate or a number is not valid."""
     rate = tuning.max_rate
     if rate is not None and not (
         isinstance(rate, str)

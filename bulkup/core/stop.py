@@ -20,7 +20,8 @@ HEARD = "Stopping after in-flight commits; press Ctrl-C again to stop at once."
 """What the signal handler prints to the terminal, on a line of its own."""
 
 times_heard = 0
-"""How often it has printed that: whoever draws there has to know that the cursor moved."""
+"""How often the handler has printed HEARD. Code that draws on the terminal must know that the
+cursor has moved."""
 
 
 class Stopped(Exception):
@@ -54,7 +55,7 @@ class StopRequest:
         return time.monotonic() - self.asked_at if self.is_asked else -1.0
 
     def cancel(self, reason: str) -> None:
-        """Another process asks to stop. `reason` is a sentence without its end."""
+        """Note that another process asks to stop. `reason` is the beginning of a sentence."""
         if not self.is_asked:
             self.asked_at = time.monotonic()
         self.cancelled = reason
@@ -67,8 +68,8 @@ class StopRequest:
             raise error
 
     def error(self, when: str) -> StopAskedError | None:
-        """What ends a command that was asked to stop; None: it was not. `when` completes the
-        sentence."""
+        """The error that ends a command that was asked to stop; None if it was not. `when`
+        completes the sentence."""
         if self.signal is not None:
             code = Exit.SIGTERM if self.signal is signal.Signals.SIGTERM else Exit.SIGINT
             return StopAskedError(f"interrupted by {self.signal.name} {when}", code)
@@ -110,28 +111,29 @@ class StopRequest:
 
 def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
     for number, handler in handlers.items():
-        # None: a handler that was not installed from Python, and cannot be either.
+        # None: the handler was not installed from Python, so Python cannot restore it.
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 # --- processes that the updater forks ---
 
 _listening: list[tuple[Mapping[signal.Signals, Any], StopRequest | None, int]] = []
-"""What the signals' handlers were before, outermost first; and the thread that set ours."""
+"""The signals' previous handlers, the stop request, and the thread that set our handlers; outermost
+first."""
 
 is_fork = False
-"""The updater has forked this process. It is not the run, though it looks like it. What runs for
-every call or batch looks at this before it calls one of the functions below."""
+"""The updater has forked this process. It looks like the run, but it is not the run. Code that runs
+for every call or batch checks this before it calls one of the functions below."""
 
 
 @contextmanager
 def default_in_forks(
     handlers: Mapping[signal.Signals, Any], request: StopRequest | None = None
 ) -> Iterator[None]:
-    """Meanwhile, a process that is forked from this one gets these handlers.
+    """Within this block, a process that is forked from this one gets these signal handlers.
 
-    It would inherit ours, which do not end it: `multiprocessing.Pool`, which ends its processes
-    with SIGTERM, would wait for them forever.
+    Otherwise it would inherit ours, which do not end it: `multiprocessing.Pool`, which ends its
+    processes with SIGTERM, would wait for them forever.
     """
     entry = handlers, request, threading.get_ident()
     _listening.append(entry)
@@ -142,8 +144,8 @@ def default_in_forks(
 
 
 def end_if_fork() -> None:
-    """End this process if the updater has forked it, and it has returned from the handler: it would
-    work on as a second run, with the run's connections and its state file."""
+    """End this process if the updater has forked it, and it has returned from the handler.
+    Otherwise it would continue as a second run, with the run's connections and its state file."""
     if not is_fork:
         return
     message = (
@@ -174,7 +176,7 @@ _forking = threading.local()
 
 
 def _before_fork() -> None:
-    """A signal that reaches the new process before it has its handlers would be lost."""
+    """Block signals: one that reaches the new process before its handlers are set would be lost."""
     if _listening:
         grpc_forks.warn_if_unsafe()
         _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -189,7 +191,7 @@ def _after_fork() -> None:
 def _forked() -> None:
     global is_fork
     for handlers, request, thread in reversed(_listening):
-        # The threads of a program that calls `bulkup.run` in another one fork what they like.
+        # If a program calls `bulkup.run` in one thread, its other threads may fork freely.
         is_fork = is_fork or thread == threading.get_ident()
         _restore(handlers)
         if request is not None:

@@ -20,7 +20,7 @@ MAX_PART_CHARS = 2_000
 MAX_CHARS = 20_000
 """Limit in total: exceptions chain, and a run may keep many tracebacks."""
 MAX_LINE_CHARS = 500
-"""Of `error_line`, which is shown in tables and mails."""
+"""Limit for `error_line`, which is shown in tables and mails."""
 
 BULKUP = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 """The folder of bulkup's own files."""
@@ -39,8 +39,8 @@ def user_traceback(exc: BaseException, *, keep_from: str | None = None) -> str:
     Frames of bulkup, importlib and runpy are left out. `keep_from` is the path of a source file:
     if that file has a frame, the frames before its first one are left out too. Chained exceptions
     are trimmed in the same way. The places that `exc` names (`core/places.py`) come last. The
-    result is bounded, can always be encoded and has no secrets in
-    it, and a strange exception does not make this function raise; but its content is untrusted.
+    result is bounded, can always be encoded and contains no secrets, but its content is untrusted.
+    A strange exception does not make this function raise.
     """
     printed = traceback.TracebackException.from_exception(exc, lookup_lines=False, compact=True)
     for part in _chain(printed):
@@ -52,7 +52,7 @@ def user_traceback(exc: BaseException, *, keep_from: str | None = None) -> str:
 
 
 def is_own(exc: BaseException) -> bool:
-    """Whether bulkup's code has raised this; False: the user's, or that of a library."""
+    """Whether bulkup's code raised this, and not the user's or a library's."""
     code = None
     for frame, _ in traceback.walk_tb(exc.__traceback__):
         code = frame.f_code
@@ -60,7 +60,7 @@ def is_own(exc: BaseException) -> bool:
 
 
 def refused_call(exc: BaseException) -> list[Place]:
-    """Where the user's code called what of bulkup has raised this; empty: it was not bulkup."""
+    """Where the user's code called the bulkup code that raised this; empty if bulkup did not."""
     if not is_own(exc):
         return []
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(exc.__traceback__)]
@@ -69,7 +69,7 @@ def refused_call(exc: BaseException) -> list[Place]:
 
 
 def calling_places() -> list[Place]:
-    """Where the user's code calls what runs now, the innermost line; empty: nowhere."""
+    """The innermost line of the user's code that led to this call; empty if there is none."""
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
@@ -89,7 +89,7 @@ def error_line(exc: BaseException) -> str:
 
 
 def one_line(text: str) -> str:
-    """A message of the user's as one bounded line without secrets; untrusted."""
+    """A message from the user's code as one bounded line without secrets; untrusted."""
     text = without_secrets(text)
     line = " ".join(text[: 2 * MAX_LINE_CHARS].split())
     if len(line) > MAX_LINE_CHARS or len(text) > 2 * MAX_LINE_CHARS:
@@ -98,7 +98,7 @@ def one_line(text: str) -> str:
 
 
 def encodable(text: str) -> str:
-    """A lone surrogate can be neither printed nor stored, so show it as an escape."""
+    """Escape lone surrogates, which can be neither printed nor stored."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from bulkup.core.model import Failure
 
 STEP = "verify"
-"""The `step` of a Failure that is an entity which is not done."""
+"""The `step` of a Failure that stands for an entity that is not done."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Entities that are not done are the failures of the report."""
+    """The result of a verification. Entities that are not done are the failures of the report."""
 
     by_is_done: bool
-    """The updater's `is_done` was asked. False: each entity was handled again, and is done if that
+    """The updater's `is_done` was called. False: each entity was handled again, and is done if that
     would change nothing."""
     filtered: bool
     """The query has filters, so entities that no longer match were not read."""
@@ -27,9 +27,9 @@ class Verification:
     tells_births: bool = True
     """The server says when an entity was created. False: young entities are among the failures."""
     done_since: int = 0
-    """Entities that were not done when they were read first, and were when they were read again."""
+    """Entities that were not done when they were first read, but were when they were read again."""
     unsteady: int = 0
-    """Entities that are not done and got another result when they were handled once more."""
+    """Entities that are not done and got a different result when they were handled once more."""
     out: str = ""
     """The file with the keys, as the user named it; empty: none."""
 

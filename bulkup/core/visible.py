@@ -1,4 +1,4 @@
-"""Strings that a reader would not see, made visible."""
+"""Makes strings visible that a reader would not see."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ _BLANK = "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
 
 def is_visible(text: str) -> bool:
-    """Whether a reader sees all of it in the middle of a sentence: where it begins and ends."""
+    """Whether a reader sees all of it within a sentence, including where it begins and ends."""
     return text.isprintable() and text == text.strip() != "" and not any(c in text for c in _BLANK)
 
 
 def visible(text: str) -> str:
-    """The string, as a Python literal if it is empty, or begins or ends with a space, or has
-    characters that nobody sees."""
+    """The string, as a Python literal if it is empty, begins or ends with a space, or has invisible
+    characters."""
     if is_visible(text):
         return text
     return ascii(text) if any(c in text for c in _BLANK) or not text.isprintable() else repr(text)
 
 
 def assignment(name: str, value: str) -> str:
-    """`sep='-'` would be odd, but `sep=` says nothing of a space."""
+    """`sep=-`, but `sep=' '`: quotes would be odd in the first, and a space is invisible without
+    them."""
     return f"{name}={visible(value)}"

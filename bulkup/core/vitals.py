@@ -1,6 +1,6 @@
-"""How a running run is doing: what it does now, what it waits for, and how that was over time.
+"""How a run in progress is doing: what it does now, what it waits for, and how that changed.
 
-`Vitals` travels with each `Progress`, and a `Sample` is what is kept of it. Strings come from
+`Vitals` is part of each `Progress`, and a `Sample` is what is kept of it. Strings come from
 servers and from the user's own checks: they are untrusted, and a printer must escape them.
 """
 
@@ -22,7 +22,7 @@ class Phase(str, Enum):
     HELD = "held"
     """A health check says no, or it is outside the run's window."""
     WAITING = "waiting"
-    """For a server that does not answer, or until a call is sent again."""
+    """It waits for a server that does not answer, or until a call is sent again."""
 
     def __str__(self) -> str:
         return self.value  # the same on every Python
@@ -32,8 +32,8 @@ class Phase(str, Enum):
 class Waits:
     """Seconds of this runner so far, by what its thread did or waited for.
 
-    The five add up to about the time it has worked: bulkup's own work, which is short, counts with
-    what it belongs to.
+    The five add up to about the time it has worked: bulkup's own work, which is short, is included
+    in what it belongs to.
     """
 
     reading_s: float = 0.0
@@ -50,7 +50,7 @@ class Waits:
 
 @dataclass(frozen=True)
 class ShardVitals:
-    """How far a shard is that is worked on."""
+    """The progress of a shard that is being worked on."""
 
     id: int
     handled: int
@@ -67,13 +67,13 @@ class Vitals:
     why: str = ""
     """Why it is paused, held or waiting; empty while it works."""
     in_flight: int = 0
-    """Commits that are sent and not answered."""
+    """Commits that were sent but not answered yet."""
     in_flight_limit: int = 0
-    """As many may be in flight now, all shards that are worked on taken together."""
+    """How many may be in flight now, in all shards that are being worked on together."""
     batch_size: int = 0
-    """Entities in a batch at most, now."""
+    """The maximum number of entities in a batch now."""
     latency_median_s: float | None = None
-    """Of the commits that were answered lately; None: none was."""
+    """Median latency of the commits answered lately; None if there were none."""
     latency_p99_s: float | None = None
     limit_per_s: float | None = None
     """The rate limit in force, in entities per second; None: no limit."""
@@ -85,7 +85,7 @@ class Vitals:
     """Calls that this runner has sent again, by call and error: `Commit: UNAVAILABLE`."""
     waits: Waits = field(default_factory=Waits)
     shards: tuple[ShardVitals, ...] = ()
-    """The shards that are worked on now, by their id: as many as `--shards`, and those whose last
+    """The shards that are being worked on now, by id: as many as `--shards`, and those whose last
     commits are in flight."""
     shards_waiting: int = 0
     """Shards that have not begun, or were begun by an earlier runner and wait for their turn."""
@@ -107,7 +107,7 @@ class Sample:
     handled: int = 0
     """Entities handled by now, by all runners. `counts` has those that are done."""
     counts: Counts = field(default_factory=Counts)
-    """Of the whole run."""
+    """The counts of the whole run."""
     total: int | None = None
     """Entities that the query matches; None: unknown."""
     rate: float = 0.0
@@ -115,12 +115,12 @@ class Sample:
     in_flight: int = 0
     batch_size: int = 0
     median_s: float | None = None
-    """Latency of the commits answered lately; None: none was."""
+    """Latency of the commits answered lately; None if there were none."""
     p99_s: float | None = None
     limit_per_s: float | None = None
     """None: no limit."""
     limit_why: str = ""
     conflicts: int = 0
-    """Of the runner so far, as are the retries and the waits."""
+    """Those of this runner so far, like `retries` and `waits`."""
     retries: int = 0
     waits: Waits = field(default_factory=Waits)

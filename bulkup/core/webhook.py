@@ -17,7 +17,7 @@ FORM = "write it as https://host/path"
 
 @dataclass(frozen=True)
 class Webhook:
-    """As a string it is its host alone."""
+    """As a string, it shows only its host."""
 
     url: str = field(repr=False)
     """Without user and password."""
@@ -30,7 +30,7 @@ class Webhook:
 
 
 def webhook(url: str) -> Webhook:
-    """Raises UsageError, whose message never repeats the address."""
+    """Parse an address. Raises UsageError, whose message never repeats the address."""
     url = url.strip()
     try:
         parts = urlsplit(url)

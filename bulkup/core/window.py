@@ -1,8 +1,8 @@
 """`--window 22:00-06:00 Europe/Zurich`: the part of the day in which a run works.
 
-The times are what a clock on the wall there says. When clocks are set forward, an hour of them is
-missing; a window that begins or ends in it does so when the clocks are set. When clocks are set
-back, an hour comes twice; a window begins and ends at the first of the two.
+The times are local clock times in that zone. When clocks are set forward, an hour is skipped; a
+window that begins or ends in it does so when the clocks are set. When clocks are set back, an hour
+is repeated; a window begins and ends at the first of the two.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Window:
 
     @classmethod
     def parse(cls, text: str) -> Window:
-        """`22:00-06:00`, in the zone of this machine, or with a zone's name. Raises UsageError."""
+        """Parse `22:00-06:00`, in this machine's zone or with a zone's name. Raises UsageError."""
         match = _FORM.fullmatch(text.strip())
         if match is None:
             raise UsageError(
@@ -63,12 +63,12 @@ class Window:
         return any(opens <= unix < closes for opens, closes in self._around(unix))
 
     def opens(self, unix: float) -> datetime:
-        """When it opens next, after a time at which it is closed: in its zone."""
+        """When the window opens next, in its zone, after a time at which it is closed."""
         at = min(opens for opens, _ in self._around(unix) if opens > unix)
         return datetime.fromtimestamp(at, _zone(self.zone))
 
     def _around(self, unix: float) -> Iterator[tuple[float, float]]:
-        """When it opens and closes, on the days around a time."""
+        """When the window opens and closes, on the days around a time."""
         zone = _zone(self.zone)
         today = datetime.fromtimestamp(unix, zone).date()
         over_midnight = self.end < self.start
@@ -76,12 +76,12 @@ class Window:
             day = today + timedelta(days=days)
             last = day + timedelta(days=1) if over_midnight else day
             opens, closes = _instant(day, self.start, zone), _instant(last, self.end, zone)
-            if opens < closes:  # else the clocks skip it as a whole that day
+            if opens < closes:  # otherwise the clocks skip all of it that day
                 yield opens, closes
 
 
 def local_zone() -> str:
-    """The name of this machine's time zone, or its present offset where it has no name."""
+    """The name of this machine's time zone, or its current offset if the zone has no name."""
     named = os.environ.get("TZ", "").lstrip(":")
     if not named:
         try:
@@ -119,12 +119,12 @@ def _zone(name: str) -> tzinfo:
 
 
 def _instant(day: date, at: time, zone: tzinfo) -> float:
-    """The first moment at which the clocks of a zone show this time, or a later one, that day."""
+    """The first moment on that day at which the clocks of a zone show this time, or a later one."""
     shown = datetime.combine(day, at)
     first = shown.replace(tzinfo=zone, fold=0).timestamp()
     if datetime.fromtimestamp(first, zone).replace(tzinfo=None) == shown:
         return first
-    # The clocks skip it: it is when they are set.
+    # The clocks skip this time, so the result is the moment at which they are set.
     low, high = shown.replace(tzinfo=zone, fold=1).timestamp() - 1, first
     while high - low > 0.5:
         middle = (low + high) / 2

@@ -1,5 +1,5 @@
-"""Lookups that the handlers of an event loop await: those that are asked for while others are in
-flight are sent together."""
+"""Lookups awaited by handlers on an event loop. Those requested while others are in flight are
+sent together."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from bulkup.datastore.messages import Pb
 from bulkup.datastore.rpc import Rpc
 
 AT_ONCE = 8
-"""Calls in flight. What is asked for meanwhile waits for the next one."""
+"""Maximum number of calls in flight. Further lookups wait until one of these is answered."""
 
 _Found: TypeAlias = "asyncio.Future[Pb | None]"
 
 
 class AsyncLookups:
-    """Used on one event loop."""
+    """Combines lookups into calls. An instance belongs to one event loop."""
 
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="bulkup-lookup")
         self._waiting: dict[bytes, tuple[Pb, _Found]] = {}
-        """Asked for, and not sent."""
+        """Requested but not sent yet."""
         self._in_flight = 0
 
     async def read(self, keys: Mapping[bytes, Pb]) -> dict[bytes, Pb | None]:
-        """EntityResults of these Key messages; None: there is no such entity. Raises CallError."""
+        """The EntityResults of these Key messages; None for a missing entity. Raises CallError."""
         loop = asyncio.get_running_loop()
         if not self._waiting and keys:
-            # In a context of its own: it works for all that ask.
+            # In a context of its own, because one call serves all handlers that wait.
             loop.call_soon(self._send, context=Context())
         found = {}
         for id_, key in keys.items():
@@ -51,7 +51,7 @@ class AsyncLookups:
         loop = asyncio.get_running_loop()
 
         def arrived(_: object) -> None:
-            with suppress(RuntimeError):  # the loop has ended, and nobody waits
+            with suppress(RuntimeError):  # the loop has closed, so nobody waits
                 loop.call_soon_threadsafe(self._answered, asked, lookup, context=Context())
 
         lookup.add_done_callback(arrived)

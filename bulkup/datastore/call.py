@@ -19,14 +19,14 @@ from bulkup.datastore.retry import RetryPolicy, retrying
 R = TypeVar("R")
 
 AnsweredCall = Callable[[str, int, float, float, int, int, str], None]
-"""Name, shard, when it was sent and answered, entities, number of the attempt, error (or "")."""
+"""Takes name, shard, when it was sent and answered, entities, attempt number, error (or "")."""
 
 TICK_S = 0.5
-"""The longest wait before the run gets to look around (progress, signals)."""
+"""The longest wait before the run can show progress and react to signals."""
 
 
 class Connection(Protocol):
-    """What a call needs of its `Rpc`."""
+    """What a call needs from its `Rpc`."""
 
     retry_policy: RetryPolicy
     contacted: bool
@@ -38,7 +38,7 @@ class Connection(Protocol):
     on_retry: Callable[[CallError, int, float, float], None]
     on_answer: AnsweredCall | None
     methods: Mapping[str, Any]
-    """What gRPC calls by name, of bytes to bytes."""
+    """gRPC methods by name; each takes and returns bytes."""
     metadata: Sequence[tuple[str, str]]
 
     def nap(self, seconds: float) -> None: ...
@@ -51,7 +51,7 @@ class Connection(Protocol):
 class Call(Generic[R]):
     """One request; every attempt sends the very same bytes.
 
-    The constructor sends the first attempt. `result` waits for it and sends again where that helps.
+    The constructor sends the first attempt. `result` waits for it, and retries if that can help.
     """
 
     def __init__(
@@ -69,21 +69,21 @@ class Call(Generic[R]):
         self.attempts = 0
         self._doubtful = self._refused = 0
         self._spent_s = 0.0
-        """How long this call has tried in vain: its failed attempts, and the pauses after them.
-        Not the time in which nobody waited for it, because a handler worked."""
+        """Seconds spent on failed attempts and on the pauses after them. Excludes time in which
+        nobody waited for the call because a handler was running."""
         self._was_silent = False
-        """Its last attempt ended without any answer, on a connection that is given up."""
+        """The last attempt got no answer: it timed out, or its channel was closed."""
         self._connection = connection
         self._before_resend = before_resend
         self._parse = parse
         self.answer_bytes = 0
         self.shard = 0
-        """The shard that it is for; 0: none, and then nobody is told of its answer."""
+        """The shard that the call is for; 0 if none, and then `on_answer` is not called."""
         self.entities = 0
-        """How many it writes, or has read."""
+        """How many entities the call writes, or has read."""
         self._sent_at = self._answered_at = self._timeout_s = 0.0
         self._future: Any
-        """The attempt that is in flight, or answered and not looked at yet; None: neither."""
+        """The attempt that is in flight, or answered but not processed yet; otherwise None."""
         self._send()
 
     def _send(self) -> None:
@@ -107,7 +107,7 @@ class Call(Generic[R]):
         self._future.add_done_callback(self._has_arrived)
 
     def _has_arrived(self, _: Any) -> None:
-        # Runs on a thread of gRPC, so only what needs no lock.
+        # Runs on a gRPC thread, so do only what is safe without a lock of ours.
         self._answered_at = self._connection.monotonic()
         self._connection.arrived.set()
 
@@ -117,7 +117,7 @@ class Call(Generic[R]):
         return max(0.0, self._answered_at - self._sent_at)
 
     def again(self) -> Call[R]:
-        """Send the same request once more, as a call of its own."""
+        """Send the same request once more, as a new call."""
         return Call(self._connection, self.name, self.payload, self._parse, self._before_resend)
 
     def done(self) -> bool:
@@ -143,7 +143,7 @@ class Call(Generic[R]):
         try:
             if self._future is None:
                 self._send_again()
-            return self.first_answer()  # not in tenacity, whose objects would keep it alive
+            return self.first_answer()  # not in tenacity, whose objects would keep the answer alive
         except CallError as error:
             if not error.worth_another_try:
                 raise
@@ -173,7 +173,7 @@ class Call(Generic[R]):
         self._send()
 
     def first_answer(self) -> R:
-        """Wait for the answer to the attempt that was sent, and never send again.
+        """Wait for the answer to the attempt that was sent, and never retry.
 
         Raises CallError.
         """
@@ -202,7 +202,7 @@ class Call(Generic[R]):
                 connection.outage_s = 0.0
                 connection.heard_at = self._answered_at
                 self.answer_bytes = len(serialized)
-                # Not on gRPC's thread, which would compete with this one for the interpreter.
+                # Parse here: gRPC's thread would compete with this one for the interpreter.
                 try:
                     answer = self._parse(serialized)
                     self._tell(answer=answer)
@@ -228,12 +228,12 @@ class Call(Generic[R]):
         self._doubtful += failed.is_doubtful
         self._refused += failed.is_unauthenticated
         if not failed.worth_another_try:
-            self._connection.outage_s = 0.0  # a refusal, from a server that is there
+            self._connection.outage_s = 0.0  # the server refused, so it is available
         if failed.maybe_applied:
             self.maybe_applied_at = self._connection.monotonic()
         return failed
 
-    # --- how long to go on ---
+    # --- how long to retry ---
 
     def _count_attempt(self, state: RetryCallState) -> None:
         connection, error = self._connection, _error_of(state)
@@ -256,7 +256,7 @@ class Call(Generic[R]):
         return limit_s - max(self._spent_s, connection.outage_s)
 
     def _longest_pause_s(self, state: RetryCallState) -> float:
-        # After silence the next attempt goes to a connection that need not be spared.
+        # After silence the next attempt usually uses a new connection, which needs no backoff.
         return 0.0 if self._was_silent else self._left_s(state)
 
     def _gives_up(self, state: RetryCallState) -> bool:

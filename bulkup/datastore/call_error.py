@@ -1,8 +1,8 @@
-"""A failed call, and what its status code says.
+"""A failed call, and what its status code means.
 
 The code answers two questions: can another attempt help, and (for a commit) may the server have
-applied it all the same? Sending the same bytes again is safe either way: a read has no effect, and
-each commit of bulkup inserts a marker that its own copies collide with.
+applied it anyway? Sending the same bytes again is safe either way: a read has no effect, and each
+commit of bulkup inserts a marker that makes any copy of the commit fail.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 from grpc import StatusCode
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
-"""gRPC refuses a larger answer as soon as it sees its length; then less is asked for. Any single
-entity fits, also on an emulator that accepts entities of 4 MiB."""
+"""gRPC refuses a larger answer as soon as it sees its length; then fewer entities are requested.
+Any single entity fits, even on an emulator that accepts entities of 4 MiB."""
 
 EMULATOR_MESSAGE_BYTES = 4 * 1024 * 1024
 """The emulators refuse larger requests; one of them does so by resetting the stream (CANCELLED)."""
@@ -38,13 +38,13 @@ _OF_THE_CONNECTION = re.compile(
     | \b(ssl|tls)(\b|_) | i/?o\ ?(exception|error) | network\ is | no\ route | unreachable""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""What gRPC, its servers and the proxies between say under INTERNAL and UNKNOWN when a connection
-or one of its streams ended. gRPC for Python does not tell whether a status is the server's own."""
+"""What gRPC, its servers and proxies report as INTERNAL or UNKNOWN when a connection or one of its
+streams has ended. gRPC for Python does not say whether a status came from the server itself."""
 
 _RECEIVED_TOO_MUCH = re.compile(
     r"(CLIENT: )?received message larger than max \((\d+) vs\.? (\d+)\)", re.I
 )
-"""From gRPC on our side: how large the answer is, and the limit."""
+"""gRPC's message on our side, with the size of the answer and the limit."""
 
 _HTTP_ANSWER = "Received http2 header with status"
 
@@ -62,11 +62,11 @@ class CallError(Exception):
         self.details = details
         self.request_bytes = request_bytes
         self.unexplained = False
-        """A commit was refused as a conflict, again and again, although nothing had moved."""
+        """A commit was repeatedly refused as a conflict, although no entity had changed."""
 
     @classmethod
     def named(cls, call: str, code_name: str, details: str, request_bytes: int) -> CallError:
-        """Rebuild an error that crossed a pipe, where its code is only a name."""
+        """Rebuild an error received through a pipe, which carries only the name of its code."""
         return cls(call, StatusCode[code_name], details, request_bytes)
 
     @property
@@ -88,8 +88,8 @@ class CallError(Exception):
         return self.code is StatusCode.CANCELLED and "channel closed" in self.details.lower()
 
     def fewer(self, asked: int) -> int:
-        """How many entities to ask for instead of `asked`, whose answer was too large to receive;
-        0: that is not what this error says, or there is only one."""
+        """How many entities to request instead of `asked`, whose answer was too large to receive.
+        0 if this error says something else, or if only one was requested."""
         if self.code is not StatusCode.RESOURCE_EXHAUSTED or asked <= 1:
             return 0
         sizes = _RECEIVED_TOO_MUCH.search(self.details)
@@ -97,8 +97,8 @@ class CallError(Exception):
             return 0
         size, limit = int(sizes[2]), int(sizes[3])
         if not sizes[1] and limit != MAX_ANSWER_BYTES:
-            return 0  # a server says the same of a request
-        # Half of what would fit if all were of one size: they are not, or this had not happened.
+            return 0  # a server says the same about a request that is too large
+        # Half of what would fit if all entities had the same size, because sizes vary.
         return max(1, min(asked // 2, asked * limit // (2 * size)))
 
     @property
@@ -109,13 +109,13 @@ class CallError(Exception):
 
     @property
     def is_http_answer(self) -> bool:
-        """A web server, a gateway or a proxy answered, and not the Datastore behind it. The code is
+        """A web server, gateway or proxy answered instead of the Datastore behind it. The code is
         gRPC's translation of the HTTP status: 404 becomes UNIMPLEMENTED."""
         return _HTTP_ANSWER in self.details
 
     @property
     def is_doubtful(self) -> bool:
-        """INTERNAL or UNKNOWN, from the server itself: it may pass, or be the final answer."""
+        """INTERNAL or UNKNOWN from the server itself, which may be transient or final."""
         return self.code in _INTERNAL and not _OF_THE_CONNECTION.search(self.details)
 
     @property
@@ -130,12 +130,12 @@ class CallError(Exception):
 
     @property
     def claims_conflict(self) -> bool:
-        """The server names a conflict. Whether there is one, `datastore/refusals.py` finds out."""
+        """The server reports a conflict. `datastore/refusals.py` checks whether there is one."""
         return self.is_conflict or self.already_exists
 
     @property
     def already_exists(self) -> bool:
-        """An insert found its key taken: for a marker, the commit has been applied."""
+        """An insert found its key taken. If the key is a marker's, the commit was applied."""
         return self.code is StatusCode.ALREADY_EXISTS
 
     @property
@@ -149,7 +149,7 @@ class CallError(Exception):
 
     @property
     def blames_a_write(self) -> bool:
-        """The server refuses something that the commit writes; a part of the commit may succeed."""
+        """The server refuses something that the commit writes; part of the commit may succeed."""
         return self.is_invalid or self.already_exists or self.is_conflict or self.too_large
 
     @property
@@ -168,7 +168,7 @@ class CallError(Exception):
 
     @property
     def lacks_permission(self) -> bool:
-        """The server refuses every request of this account, whatever it holds."""
+        """The server refuses every request from this account, whatever the request contains."""
         return self.code in (StatusCode.PERMISSION_DENIED, StatusCode.UNAUTHENTICATED)
 
     @property
@@ -178,5 +178,5 @@ class CallError(Exception):
 
     @property
     def lacks_credentials(self) -> bool:
-        """No token could be obtained (none at all, or not just now). gRPC says UNAVAILABLE."""
+        """No token could be obtained, permanently or for now. gRPC reports UNAVAILABLE."""
         return "metadata from plugin failed" in self.details

@@ -1,4 +1,4 @@
-"""Why a connection failed, from what gRPC and Google's authentication say about it."""
+"""Finds out why a connection failed, from the messages of gRPC and Google's authentication."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 _NO_GRPC_PROXY, _NO_PROXY = "no_grpc_proxy", "no_proxy"
 
 PROXY_VARIABLES = "grpc_proxy", "https_proxy", "http_proxy"
-"""What gRPC reads, in its order, in lower case alone."""
+"""The variables that gRPC reads, in its order. It reads only these lower-case names."""
 
 _BEHIND_A_GATEWAY = {"502", "503", "504"}
 
@@ -26,7 +26,7 @@ class Cause(NamedTuple):
 
 
 Say = Callable[["re.Match[str]", str], Cause]
-"""Takes what was recognized, and the address."""
+"""Takes the match in the error's details, and the address."""
 
 
 def _proxy_answers(found: re.Match[str], address: str) -> Cause:
@@ -121,7 +121,7 @@ _MAY_NEED_A_PROXY = _no_such_name, _refused, _unreachable, _silent
 
 
 def cause_of(details: str, address: str) -> Cause | None:
-    """The cause of a failed connection or call; None: nothing that is known here."""
+    """The cause of a failed connection or call; None if it is not recognized."""
     for pattern, say in _CAUSES:
         found = re.search(pattern, details, re.IGNORECASE)
         if found:
@@ -149,7 +149,7 @@ _EXPIRED = re.compile(r"invalid_grant|invalid_rapt|reauth|expired|revoked", re.I
 
 
 def credentials_problem(details: str) -> str:
-    """The sentence for credentials that do not work."""
+    """A sentence for the user about credentials that do not work."""
     if _OF_THE_TOKEN_SERVER.search(details):
         cause = cause_of(details, "") or Cause("it does not answer", "check the network connection")
         return (
@@ -176,12 +176,13 @@ def is_loopback(address: str) -> bool:
 
 
 def proxy_variable(environment: Mapping[str, str]) -> str:
-    """The variable that gives gRPC its proxy; empty: none."""
+    """The variable that gives gRPC its proxy; empty if there is none."""
     return next((name for name in PROXY_VARIABLES if environment.get(name)), "")
 
 
 def unread_proxy_variable(environment: Mapping[str, str]) -> str:
-    """A variable that names a proxy to others and not to gRPC; empty: none, or gRPC has one."""
+    """A variable that names a proxy but that gRPC does not read; empty if there is none, or if gRPC
+    has a proxy."""
     if proxy_variable(environment):
         return ""
     names = (name.upper() for name in PROXY_VARIABLES)
@@ -195,8 +196,8 @@ def _is_exempt(address: str, environment: Mapping[str, str]) -> bool:
 
 
 def spare_loopback_the_proxy() -> None:
-    """A proxy cannot reach this machine's loopback, and a client that the updater makes itself
-    would ask it to: exempt loopback in the environment."""
+    """Exempt loopback from the proxy, in the environment. A proxy cannot reach this machine's
+    loopback, but clients that the updater creates would send their calls through it."""
     if not proxy_variable(os.environ):
         return
     name = _NO_GRPC_PROXY if os.environ.get(_NO_GRPC_PROXY) else _NO_PROXY

@@ -1,7 +1,7 @@
-"""The channel that calls are made on: how it is opened, waited for, given up and closed.
+"""The channel that calls are made on: opening it, waiting for it, replacing it and closing it.
 
-Endpoint and credentials are those of `google.cloud.datastore.Client`. What differs: no limit on the
-size of an answer. The official channel stops at 4 MiB, which a page of 300 entities of 20 KB
+Endpoint and credentials are those of `google.cloud.datastore.Client`, but an answer may have up to
+MAX_ANSWER_BYTES. The official channel stops at 4 MiB, which a page of 300 entities of 20 KB
 exceeds.
 """
 
@@ -30,16 +30,16 @@ from bulkup.datastore.retry import FIRST_CONTACT_S, RetryPolicy
 
 KEEPALIVE_MS = 20_000
 """How long a connection with a call in flight may be silent before it is pinged. Google's own
-clients ping every 30 s. A server that allows a ping every five minutes only, as gRPC's do by
-default, tolerates this: gRPC sends two between calls at most."""
+clients ping every 30 s. A server that allows only one ping every five minutes, which is gRPC's
+default, tolerates this, because gRPC sends at most two pings between calls."""
 
 PING_TIMEOUT_MS = 10_000
 """How long the answer to a ping may take. Then the connection is closed, and each of its calls is
 sent again on a new one."""
 
 MAX_RECONNECT_PAUSE_MS = 5_000
-"""The longest that gRPC waits before it connects again. Its own 2 minutes would add to the pauses
-between attempts: a server that is back would seem to be away."""
+"""The longest that gRPC waits before it reconnects. Its default of 2 minutes would add to the
+pauses between attempts, so a server that is back would still seem unavailable."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
@@ -54,16 +54,17 @@ _OPTIONS = (
 )
 
 _PROBE_S = 0.2
-"""A call on a channel that could not connect fails at once."""
+"""Timeout of the call that asks why a channel is not ready. A call on a channel that could not
+connect fails at once."""
 
 _PROBE_EVERY_S = 3.0
-"""How often a channel that does not get ready is asked why."""
+"""How often to ask why a channel is not ready."""
 
 _CALLS = "RunQuery", "RunAggregationQuery", "Lookup", "Commit", "AllocateIds"
 
 
 class Channel:
-    """A channel to a server, in whose place comes another when it falls silent.
+    """A channel to a server, which is replaced by a new one when the server falls silent.
 
     `on_tick` is called at least every TICK_S during a wait for a call or a pause, and may raise to
     end the wait.
@@ -78,7 +79,7 @@ class Channel:
         self.heard_at = 0.0
         """When the last answer arrived."""
         self.in_flight: dict[object, float] = {}
-        """Attempts that are not answered, oldest first, and when they were sent."""
+        """Unanswered attempts, oldest first, and when each was sent."""
         self._refreshed_at = -math.inf
         self._client = client
         url = urlparse(client.base_url)
@@ -91,7 +92,7 @@ class Channel:
         tell_grpc()
         options: tuple[tuple[str, int], ...] = _OPTIONS
         if is_loopback(self.address):
-            options += (("grpc.enable_http_proxy", 0),)  # no proxy reaches it
+            options += (("grpc.enable_http_proxy", 0),)  # a proxy cannot reach loopback
         if self._secure:
             channel = secure_channel(self._client, self.address, options)
         else:
@@ -104,7 +105,7 @@ class Channel:
                     request_serializer=None,
                     response_deserializer=None,
                 ),
-                # Nothing waits for a count, and counting takes long.
+                # Do not note counts: they take long, and nothing waits for them.
                 {} if name == "RunAggregationQuery" else self.in_flight,
                 self.monotonic,
             )
@@ -112,24 +113,24 @@ class Channel:
         }
 
     def unanswered(self) -> tuple[str, float]:
-        """The server's address, and for how many seconds it has not answered a call."""
+        """The server's address, and the age in seconds of its oldest unanswered call."""
         oldest = next(iter(self.in_flight.copy().values()), None)
         return self.address, 0.0 if oldest is None else self.monotonic() - oldest
 
     def fell_silent(self, since: float) -> None:
-        """A call that was sent at `since` got no answer in time. If no other call did either, use a
-        new connection: behind a NAT or a load balancer a connection may die without a word, and
-        another one works. The calls in flight on the old one are sent again like this one."""
+        """Handle a timeout of a call that was sent at `since`. If no other call was answered since
+        then, use a new connection: behind a NAT or a load balancer a connection may die silently
+        while a new one works. Calls in flight on the old one are sent again, like this one."""
         if self.heard_at >= since:
             return
         old = self._channel
         self._open_channel()
-        self.heard_at = self.monotonic()  # the calls in flight on the old one say nothing about it
+        self.heard_at = self.monotonic()  # calls on the old channel say nothing about the new one
         close_channel(old)
 
     def refresh_credentials(self, since: float, error: CallError) -> None:
-        """The server has refused the token of a call that was sent at `since`: get a new one,
-        unless that has happened meanwhile. If there is none, the error says so."""
+        """Get a new token, because the server refused the token of a call sent at `since`. Do
+        nothing if it was refreshed after that. If it cannot be refreshed, add why to `error`."""
         if not self._secure or self._refreshed_at >= since:
             return
         self._refreshed_at = self.monotonic()
@@ -140,8 +141,8 @@ class Channel:
     def connect(self) -> None:
         """Wait until a gRPC server has answered at the address. Raises CallError.
 
-        This tells a port that accepts and says nothing from a busy server, which shakes hands at
-        once.
+        This distinguishes a port that accepts connections but says nothing from a busy server,
+        which completes the handshake at once.
         """
         limit_s = min(FIRST_CONTACT_S, self.retry_policy.retry_for_s)
         give_up = self.monotonic() + limit_s
@@ -170,7 +171,7 @@ class Channel:
             ready.cancel()
 
     def _why_not_ready(self) -> str:
-        """gRPC tells why it has no connection only to a call; this one asks for nothing."""
+        """Why there is no connection. gRPC reports that only to a call, so send an empty one."""
         try:
             self.methods["Lookup"](b"", timeout=_PROBE_S)
         except grpc.RpcError as error:

@@ -1,11 +1,11 @@
-"""Keeps clients that user code makes itself within the run's target, as far as that is possible.
+"""Keeps clients that user code creates within the run's target, as far as possible.
 
-User code is loaded when the target is settled and the environment says it, so
-`datastore.Client()` means the target wherever it is called. In addition, each call of such a client
-is checked: a dry run writes nothing, a run on a file (`--local`) reaches nothing else, and a run on
-a server warns when such a client writes, since the run does not guard that. Not seen: clients of
-other libraries (the generated `datastore_v1` client, ndb in handlers that take no models), and
-other processes.
+User code is loaded after the target is settled and set in the environment, so `datastore.Client()`
+means the target wherever it is called. In addition, each call of such a client is checked: a dry
+run writes nothing, a run on a file (`--local`) reaches nothing else, and a run on a server warns
+when such a client writes, because the run does not guard that write. Not checked: clients of other
+libraries (the generated `datastore_v1` client, ndb in handlers that take no models), and other
+processes.
 """
 
 from __future__ import annotations
@@ -47,17 +47,18 @@ class OutsideTargetError(RuntimeError):
 
 @dataclass(frozen=True)
 class Containment:
-    """What a client made by user code may do.
+    """What a client created by user code may do.
 
-    `target`: None where none is chosen. Then it may do nothing, or (`dry_run`) only read.
+    `target` is None if no target is chosen. The client may then do nothing or, with `dry_run`, only
+    read.
     """
 
     target: Target | None
     dry_run: bool = False
     warn: Callable[[str], None] = lambda _: None
     owns_process: bool = False
-    """All threads of this process work for the run; False: a program has called `bulkup.run`, and
-    what its other threads do is its own affair."""
+    """Whether all threads of this process work for the run. False if a program has called
+    `bulkup.run`: what its other threads do is not checked."""
     _warned: set[str] = field(default_factory=set)
     _thread: int = field(default_factory=threading.get_ident)
 
@@ -100,7 +101,7 @@ _active: list[Containment] = []
 
 @contextmanager
 def contained(containment: Containment) -> Iterator[None]:
-    """Within this block the environment names the target, and clients are looked at."""
+    """Within this block the environment names the target, and calls of clients are checked."""
     target = containment.target
     with settled(_variables(target, containment) if target is not None else {}):
         _active.append(containment)
@@ -116,7 +117,7 @@ def _variables(target: Target, containment: Containment) -> dict[str, str]:
     if not target.info.is_real:
         variables[EMULATOR_VARIABLE] = _address(target.client)
     said = next((os.environ[name] for name in PROJECT_VARIABLES if os.environ.get(name)), None)
-    # Not in a program that runs on a server: its other threads make clients, too.
+    # Not if a program has called `bulkup.run` on a server: its other threads make clients, too.
     if said != target.info.project and (containment.owns_process or target.info.local):
         variables |= dict.fromkeys(PROJECT_VARIABLES, target.info.project)
     return variables
@@ -130,14 +131,14 @@ class _WatchedApi:
         self._client = client
 
     def __getattr__(self, name: str) -> Any:
-        for containment in reversed(list(_active)):  # the innermost allows least
+        for containment in reversed(list(_active)):  # the innermost is the strictest
             if containment.applies:
                 containment.check(self._client, name)
         return getattr(datastore_api(self._client), name)
 
 
 def _api_of(client: Client) -> Any:
-    """What a client sends its calls through."""
+    """The object through which a client sends its calls."""
     if not _active or isinstance(client, UserClient):
         return datastore_api(client)
     return _WatchedApi(client)
@@ -154,12 +155,12 @@ def _note_where(client: Client) -> None:
 
 
 def made_at(client: Client) -> str:
-    """`in up.py, line 3`"""
+    """Where a client was made, such as `in up.py, line 3`."""
     return str(client.__dict__.get(_MADE_AT, "before the run"))
 
 
 def shown_target(client: Client) -> str:
-    """`project x, database y on localhost:8081`"""
+    """A client's target, such as `project x, database y at localhost:8081`."""
     shown = f"project {client.project}"
     if client.database:
         shown += f", database {client.database}"

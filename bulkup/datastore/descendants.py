@@ -16,13 +16,13 @@ from bulkup.datastore.user_client import UserClient
 def request_descendants(
     client: Client, key: Key, at_most: int, *, may_be_unwritten: bool = True
 ) -> Callable[[], list[Entity]]:
-    """Ask for the descendants of a key, without the entity itself. What is returned waits for them;
-    of more than `at_most`, it returns one more.
+    """Request the descendants of a key, without the entity itself. The function that is returned
+    waits for them. If there are more than `at_most`, it returns one more than that.
 
-    What is read guards what the handler writes, as if it had read it by key.
-    `may_be_unwritten`: earlier handlers of the run may have written some, so the batches that are
-    not committed yet are committed first. That costs a commit for each call of the handler.
-    A client that is not a run's, as in a unit test, runs the query as the official one does.
+    These reads guard what the handler writes, as reads by key do.
+    `may_be_unwritten`: earlier handlers of the run may have written some descendants, so pending
+    batches are committed first. That costs a commit for each call of the handler.
+    A client that is not a run's, as in a unit test, runs the query as the official client does.
     Waiting raises CallError.
     """
     if not isinstance(client, UserClient):

@@ -1,7 +1,7 @@
-"""Values that Datastore stores, and that may not be what was meant.
+"""Values that Datastore stores but that may not be what the user meant.
 
-A datetime without a time zone counts as UTC, and most of them are local times. A number that
-changes between integer and float is another value to every filter: 2 is not 2.0.
+A datetime without a time zone counts as UTC, but most of them are local times. A number that
+changes between integer and float becomes a different value to every filter: 2 is not 2.0.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Doubt(Enum):
 
 
 Doubts: TypeAlias = list[tuple[str, Doubt]]
-"""By the property's name, as they are found."""
+"""Pairs of a property's name and the doubt, in the order in which they are found."""
 
 
 def note_doubts(doubts: Doubts, name: str, original: Pb | None, value: Any) -> None:
-    """Note what may not be meant of a value to write. `original`: the Value message that it
-    replaces; None: the property is new. Cheap, for this is asked of many values."""
+    """Note a doubt about a value to write, if there is one. `original`: the Value message that it
+    replaces; None if the property is new. Must be cheap, because it is called for many values."""
     look = _LOOK.get(type(value))
     if look is not None:
         doubt = look(original, value)

@@ -17,17 +17,17 @@ from bulkup.datastore.messages import Pb
 _CONSTANT = frozenset({*IMMUTABLE, type(UNREAD), DatetimeWithNanoseconds, datetime.datetime, Key})
 _get: Any = dict.get
 UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError, DecodeError)
-"""What `patched` raises for a value that Datastore cannot store, which is a new one."""
+"""What `patched` raises for a value that Datastore cannot store. Such a value must be new."""
 
 
 def is_untouched(entity: LazyEntity) -> bool:
-    """Whether every value still is the very object that was read or put in place. False: it may
-    have changed, or not. Cheap, for this is asked of every entity."""
+    """Whether every value still is the very object that was read or put in place. If not, the
+    entity may have changed. Must be cheap, because it is called for every entity."""
     if entity._more_than_values:
         return False
     seen = entity._seen
     if dict.__len__(entity) != (len(entity._properties) if entity._named else len(seen) + 1):
-        return False  # a property was added or removed, or there was none
+        return False  # a property was added or removed, or the entity had none
     if entity._values is None:  # nothing that was read can be changed in place
         for name, value in seen.items():  # noqa: SIM110 - a generator takes longer
             if _get(entity, name) is not value:
@@ -40,8 +40,8 @@ def is_untouched(entity: LazyEntity) -> bool:
 
 
 def is_changed(entity: LazyEntity) -> bool:
-    """Whether the entity differs from its message: from what was read or, if that was patched in
-    place, put."""
+    """Whether the entity differs from its message, which is what was read or, if it was patched in
+    place, what was put."""
     try:
         return patched(entity) is not None
     except UNSTORABLE:

@@ -1,9 +1,9 @@
-"""Whether two entities are the same, to the bit, wherever each of them is stored.
+"""Compares two entities bit by bit, wherever each of them is stored.
 
 Keys are compared relative to the partition (project, database, namespace) of their own side: the
 entity's own key, and every key in its values that lies in that partition. A key of another
-partition is compared as it is. So a copy of a namespace whose references still lead to the original
-differs from it.
+partition is compared as it is. So a copy of a namespace differs from the original if its references
+still point into the original.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TYPES = {
 
 
 class Partition:
-    """Where the keys of one side are."""
+    """The partition of one side's keys."""
 
     def __init__(self, project: str, database: str, namespace: str) -> None:
         key = KeyPb()
@@ -42,7 +42,7 @@ class Partition:
         key.partition_id.namespace_id = namespace
         self.id = key.partition_id
         self.mark = project.encode()
-        """In the bytes of every value that holds a key of this partition."""
+        """These bytes occur in every serialized value that holds a key of this partition."""
         self._prefix = key_bytes(key)
 
     def __eq__(self, other: object) -> bool:
@@ -52,7 +52,8 @@ class Partition:
         return hash(self._prefix)
 
     def relative(self, key: bytes) -> bytes:
-        """A serialized key of this partition without it: the same for the same path anywhere."""
+        """A serialized key of this partition, without the partition. Equal paths give equal bytes
+        in any partition."""
         prefix = self._prefix
         if key.startswith(prefix):
             return key[len(prefix) :]
@@ -74,15 +75,15 @@ class PropertyDifference(NamedTuple):
     after: Pb | None
 
     def types(self) -> tuple[str, str]:
-        """The type on each side, with what else differs: `string`, `string, not indexed`."""
+        """The type on each side, and whether it is not indexed: `string`, `string, not indexed`."""
         return _type(self.before), _type(self.after)
 
     def texts(self) -> tuple[str | None, str | None]:
-        """For people, shortened; None: absent."""
+        """The values for people, shortened; None if absent."""
         return describe_values(self.before, self.after)
 
     def forms(self) -> tuple[dict[str, object] | None, dict[str, object] | None]:
-        """For programs, whole."""
+        """The values for programs, in full."""
         return (
             None if self.before is None else value_form(self.before),
             None if self.after is None else value_form(self.after),
@@ -122,7 +123,7 @@ class EntityComparison:
 
 
 def properties_of(entity: Pb | None, names: list[str]) -> dict[str, Pb]:
-    """Some properties of a PageEntity as Value messages; without those that it lacks."""
+    """These properties of a PageEntity as Value messages, without those that it lacks."""
     if entity is None:
         return {}
     properties = entity.properties
@@ -136,7 +137,8 @@ def property_differences(a: Pb, b: Pb, names: list[str]) -> list[PropertyDiffere
 
 
 def with_properties(entity: Pb, source: Pb, names: list[str]) -> bytes:
-    """Serialize a PageEntity that has these properties from `source`, and lacks what that lacks."""
+    """Serialize a copy of `entity` with these properties as in `source`, without those that
+    `source` lacks."""
     made = type(entity)()
     made.CopyFrom(entity)
     for name in names:
@@ -162,7 +164,8 @@ def _type(value: Pb | None) -> str:
 
 
 def _canonical(value: bytes, partition: Partition | None = None) -> bytes:
-    """A serialized Value with the maps inside in order. `partition`: keys become relative to it."""
+    """Serialize a Value again with its maps in a fixed order. `partition`: make keys relative to
+    it."""
     pb = ValuePb.FromString(value)
     if partition is not None and partition.mark in value:
         _make_relative(pb, partition)

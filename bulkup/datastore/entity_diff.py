@@ -1,4 +1,4 @@
-"""What a write would change, as short strings: for the dry run."""
+"""Describes what a write would change, in short strings for the dry run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def describe_changes(
     """(name, before, after) of each property that writing `after` changes, sorted by name.
 
     All properties are new if `before` is None or has another key. A new property is None before,
-    a deleted one None after. The strings are one line of at most 80 characters, with control
-    characters escaped; of two long values they show where these differ. Names are not escaped.
+    a deleted one None after. Each string is one line of at most 80 characters, with control
+    characters escaped. For two long values it shows where they differ. Names are not escaped.
     """
     old: Any = {}
     if before is not None and read_message(before).key == after.key:
@@ -39,7 +39,7 @@ def describe_changes(
 
 
 def changed_names(before: Pb, after: Pb) -> tuple[str, ...]:
-    """The properties of two Entity messages that differ, sorted; NaN equals NaN."""
+    """The names of the properties in which two Entity messages differ, sorted; NaN equals NaN."""
     old, new = before.properties, after.properties
     return tuple(
         name
@@ -51,8 +51,8 @@ def changed_names(before: Pb, after: Pb) -> tuple[str, ...]:
 
 
 def unwritten_names(entity: LazyEntity) -> tuple[str, ...]:
-    """The properties that were changed in an entity whose message is as it was read; none if
-    Datastore could not store the changes."""
+    """The names of the properties that were changed in an entity since it was read. Its message
+    must not have been patched in place. Empty if Datastore could not store the changes."""
     try:
         patch = patched(entity)
     except UNSTORABLE:
@@ -63,7 +63,7 @@ def unwritten_names(entity: LazyEntity) -> tuple[str, ...]:
 
 
 def describe_values(one: Pb | None, other: Pb | None) -> tuple[str | None, str | None]:
-    """Two Value messages that differ, in the way of `describe_changes`; None: there is none."""
+    """Describe two differing Value messages as in `describe_changes`; None stands for no value."""
     if one is None or other is None:
         return _cut(_text(one), _text(other))
     before, after = value_text(one), value_text(other)

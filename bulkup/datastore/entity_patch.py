@@ -1,7 +1,7 @@
-"""The message to write for `put(entity)`: the one it was read as, with the changes patched in.
+"""Makes the message to write for `put(entity)`: the original message with the changes patched in.
 
-Each property that was touched is compared with the original message, so a list or nested entity
-that was changed in place is found as surely as an assignment.
+Each property that was touched is compared with the original message, so a change inside a list or
+nested entity is found as reliably as an assignment.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from bulkup.datastore.value_flags import exclude, is_excluded, meaning_of, set_m
 def encode_put(
     entity: Entity, *, rewrite: bool = False, checked: bool = False, doubts: Doubts | None = None
 ) -> Pb | None:
-    """The Entity message to write for `put(entity)`. Later changes to the entity do not reach it.
+    """The Entity message to write for `put(entity)`. Later changes to the entity do not affect it.
 
     For a LazyEntity it is the original message with the changes patched in, or None without changes
     (with `rewrite`: a copy of the original). A new key is a change. For any other Entity it is what
     the official client would send.
 
-    `doubts`: what may not be meant is added here.
+    `doubts`: doubts about the new values are added here.
     Raises ValueError or TypeError, naming the property, for what cannot be encoded, and LimitError,
     if `checked`, for what Datastore would refuse.
     """
@@ -78,11 +78,11 @@ def encode_put(
 
 _PLAIN = {type_: name for name, type_ in PLAIN.items()}
 IMMUTABLE = frozenset({*_PLAIN, type(None)})
-"""Types of values that nothing changes in place."""
+"""Types whose values cannot be changed in place."""
 
 _Edit: TypeAlias = tuple[str, bytes, Any]
 """A changed property: its name, its new serialized Value, and the value encoded there. A plain
-tuple, for one is made per changed property."""
+tuple, because one is made per changed property."""
 
 
 def patched(
@@ -94,10 +94,10 @@ def patched(
 ) -> Pb | None:
     """A copy of the entity's PageEntity with its changes patched in, or None without changes.
 
-    `in_place`: where that is safe the message itself is patched and returned, and what is put next
-    is compared with what was put now. `checked`: raise LimitError for a change that
-    Datastore would refuse; nested entities are checked with the property that contains them.
-    `doubts`: what may not be meant is added here.
+    `in_place`: if it is safe, patch and return the message itself, so that the next put is compared
+    with this one. `checked`: raise LimitError for a change that Datastore would refuse; nested
+    entities are checked with the property that contains them.
+    `doubts`: doubts about the new values are added here.
     """
     edits: list[_Edit] = []
     added: list[Any] = []
@@ -145,10 +145,10 @@ def _find_changed_values(
     checked: bool,
     doubts: Doubts | None,
 ) -> bool:
-    """Collect the properties that changed or are new, when nobody looked at index flags.
+    """Collect the properties that changed or are new, if index flags and meanings were not read.
 
-    Returns whether the message may be patched in place: whatever was read inside a nested entity
-    stands on the message of its property, so none of those may have changed.
+    Returns whether the message may be patched in place. What was read inside a nested entity refers
+    to the message of its property, so it may not if one of those has changed.
     """
     seen, properties = entity._seen, entity._properties
     independent = True
@@ -159,7 +159,7 @@ def _find_changed_values(
         for name, value in items:
             if value is UNREAD:
                 continue
-            # The very object that was read, of an immutable type, equals what the message says.
+            # The very object that was read, if its type is immutable, equals the message's value.
             if value is seen.get(name, UNREAD) and type(value) in IMMUTABLE:
                 continue
             data = properties.get(name) if isinstance(name, str) else None
@@ -187,7 +187,7 @@ def _find_changed_values(
         about(error, name)
         raise
     except (TypeError, ValueError) as error:
-        raise named(name, error) from None  # it says all that the first one says
+        raise named(name, error) from None  # the new error repeats the original's message
     return independent
 
 
@@ -198,7 +198,7 @@ def _find_changed_properties(
     checked: bool,
     doubts: Doubts | None,
 ) -> None:
-    """The same when index flags or meanings were looked at, so that these may have changed too."""
+    """Like `_find_changed_values`, if index flags or meanings were read and so may have changed."""
     properties = entity._properties
     name: Any
     value: Any
@@ -225,7 +225,7 @@ def _find_changed_properties(
         about(error, name)
         raise
     except (TypeError, ValueError) as error:
-        raise named(name, error) from None  # it says all that the first one says
+        raise named(name, error) from None  # the new error repeats the original's message
 
 
 def _add_property(
@@ -366,7 +366,7 @@ def _edited_array(original: Pb, values: list[Any]) -> Pb | None:
     if before == after and not any(edit is not None for edit in edits):
         return None
     pb = ValuePb()
-    if pairs:  # otherwise all is new, and so is the meaning: a legacy one means "an empty list"
+    if pairs:  # otherwise all is new, and a legacy meaning that says "an empty list" is dropped
         pb.meaning = original.meaning
         pb.exclude_from_indexes = original.exclude_from_indexes
     pb.array_value.SetInParent()
@@ -387,7 +387,8 @@ def _edited_array(original: Pb, values: list[Any]) -> Pb | None:
 
 
 def _matches(element: Pb, value: Any) -> bool:
-    """Encodes nothing that is of another type: what is read may be refused when it is written."""
+    """Whether a value matches an element. Does not encode a value of another type, because a value
+    that could be read may be refused when it is written."""
     if isinstance(value, dict):
         if not element.HasField("entity_value"):
             return False

@@ -1,4 +1,4 @@
-"""Pages of entities that are looked up by their keys, parsed no deeper than pages of a query."""
+"""Pages of entities that are looked up by key, parsed no deeper than the pages of a query."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def request_found(rpc: Rpc, keys: Sequence[bytes]) -> Call[Pb]:
 
 
 def results_in_order(answer: Pb, keys: Sequence[bytes]) -> list[Pb]:
-    """The PageResults of `keys`, in their order and with the key as the cursor, up to the first
-    that the server has deferred. A key without an entity has an `absent_result`."""
+    """The PageResults of `keys` in the same order, each with its key as the cursor, up to the first
+    key that the server has deferred. A key without an entity has an `absent_result`."""
     found = {key_bytes(key_of(result.entity.key)): result for result in answer.found}
     missing = {key_bytes(key_of(result.entity.key)) for result in answer.missing}
     results = []

@@ -1,7 +1,7 @@
-"""The private interfaces of Google's libraries that bulkup depends on, all of them.
+"""All private interfaces of Google's libraries that bulkup depends on.
 
-Each entry says why there is no public way. `tests/datastore/test_google_private.py` fails with a
-sentence when a new version of a library changes one of them.
+Each entry says why there is no public way. `tests/datastore/test_google_private.py` fails with an
+explanation when a new version of a library changes one of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bulkup.datastore.messages import Pb
 C = TypeVar("C", bound=Client)
 
 MAX_STATE_WATCH_S = 10.0
-"""How long gRPC's thread may take to stop watching a channel: it looks every 0.2 s, and on a busy
+"""How long gRPC's thread may take to stop watching a channel: it checks every 0.2 s, and on a busy
 machine it may have to wait for its turn."""
 
 REFRESH_TIMEOUT_S = 10.0
@@ -53,9 +53,10 @@ def secure_channel(client: Client, address: str, options: tuple[tuple[str, int],
 
 
 def refresh_token(client: Client) -> str:
-    """Get a new token for the channels of a client; returns why that was not possible, or "".
+    """Get a new token for the channels of a client. Returns why that was not possible, or "".
 
-    gRPC asks for one only when the old one expires. `Client` shows its credentials nowhere else.
+    gRPC requests one only when the old one expires. `Client` has no public access to its
+    credentials.
     """
     from google.auth.transport.requests import Request
 
@@ -73,16 +74,16 @@ def query_message(query: Query) -> Pb:
 
 
 def database_of(query: Query) -> str:
-    """The database that a query was made for; empty: the default one. `Query` shows its project and
-    its namespace, and sends its client's database."""
+    """The database that a query was made for; empty for the default one. `Query` exposes only its
+    project and its namespace, and sends its client's database."""
     return query._client.database or ""
 
 
 def copy_of(client: Client, class_: type[C]) -> C:
-    """The same client as another class, or for other settings.
+    """Copy a client, as another class or to change its settings.
 
     The constructor would resolve credentials and project again, which takes a second and may give
-    others. `Client` keeps all its state in its `__dict__`.
+    different ones. `Client` keeps all its state in its `__dict__`.
     """
     copy: C = object.__new__(class_)
     copy.__dict__.update(client.__dict__)
@@ -93,7 +94,8 @@ _init, _api = Client.__init__, Client._datastore_api
 
 
 def datastore_api(client: Client) -> Any:
-    """What the official client sends its calls through; a dry run puts a guard before it."""
+    """The object through which the official client sends its calls. A dry run wraps it in a
+    guard."""
     return _api.fget(client)
 
 
@@ -104,10 +106,10 @@ _watchers = 0
 def watch_clients(
     *, made: Callable[[Client], None], api: Callable[[Client], Any]
 ) -> Iterator[None]:
-    """Within this block `made` is called with each client that is made, and each client sends its
-    calls through what `api` returns. `Client` has no hook, and user code makes its own.
+    """Within this block, call `made` with each new client, and let each client send its calls
+    through what `api` returns. `Client` has no hook, and user code makes its own clients.
 
-    Blocks may overlap, if all of them give the same functions.
+    Blocks may overlap if all of them pass the same functions.
     """
     global _watchers
 
@@ -127,9 +129,9 @@ def watch_clients(
 
 
 def ready_future(channel: Any) -> Any:
-    """gRPC's `channel_ready_future`, for `close_channel` also when Ctrl-C interrupts it.
+    """gRPC's `channel_ready_future`, made safe for `close_channel` if Ctrl-C interrupts it.
 
-    It notes that its thread watches the channel only after that thread has started.
+    gRPC notes that its thread watches the channel only after that thread has started.
     """
     before = set(threading.enumerate())
     try:
@@ -143,8 +145,8 @@ def ready_future(channel: Any) -> Any:
 def close_channel(channel: Any) -> None:
     """Close a channel that `ready_future` may have watched.
 
-    Its thread watches the channel for another 0.2 s after the future is done, and dies with a
-    traceback when the channel is closed meanwhile. Nothing public can wait for it.
+    The future's thread watches the channel for another 0.2 s after the future is done, and dies
+    with a traceback if the channel is closed meanwhile. There is no public way to wait for it.
     """
     channel._unsubscribe_all()
     give_up = time.monotonic() + MAX_STATE_WATCH_S

@@ -1,8 +1,8 @@
-"""gevent, where an updater or its program uses it.
+"""Makes gRPC work with gevent, if an updater or its program uses it.
 
-`gevent.monkey.patch_all()` replaces Python's threads by greenlets, all in one real thread. gRPC
-waits in that thread and stops them all, without a word, unless it is told before it opens its
-first channel. Then it works. (eventlet replaces them, too, and gRPC does not mind.)
+`gevent.monkey.patch_all()` replaces Python's threads with greenlets, all in one real thread. gRPC
+waits in that thread, and so silently stops all greenlets, unless it is told about gevent before it
+opens its first channel. (eventlet replaces threads, too, but gRPC works with it.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def threads_are_replaced() -> bool:
 
 
 def tell_grpc() -> None:
-    """Before a channel is opened."""
+    """Tell gRPC about gevent, if it is used. Call this before a channel is opened."""
     global _grpc_knows
     if _is_gevent() and not _grpc_knows:
         from grpc.experimental import gevent

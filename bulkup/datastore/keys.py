@@ -82,7 +82,8 @@ def key_of(serialized: bytes) -> Pb:
 
 
 def key_digest(serialized: bytes) -> bytes:
-    """16 bytes instead of up to 6 KiB. With 128 bits a collision is practically impossible."""
+    """A digest of 16 bytes, for a key of up to 6 KiB. With 128 bits a collision is practically
+    impossible."""
     return hashlib.blake2b(serialized, digest_size=16).digest()
 
 

@@ -5,16 +5,17 @@ is accessed (`bulkup.datastore.pages`). A write sends that message with the chan
 patched in (`bulkup.datastore.entity_patch`). So what Python cannot hold (meanings, nanoseconds,
 mixed index flags in an array, values of unknown type) is written back unchanged.
 
-C code can read a dict subclass without calling its methods. What prevents that here:
+C code can read a dict subclass without calling its methods. This class prevents that as follows:
 - Merging and copying (`dict(e)`, `{**e}`, `f(**e)`, `e | d`, `e.copy()`) calls `keys` and
   `__getitem__` because `__iter__` is overridden.
 - The C JSON encoder calls `items`, but first asks for the dict's own size, so the storage is never
   empty.
 - `==` and `repr` of dict read the storage, so all values are decoded first.
-What remains is `dict.get(entity, name)` and the like.
+It cannot prevent `dict.get(entity, name)` and the like.
 
-Most updaters ask for a few properties by name, so even the names are filled in only when somebody
-asks for more. Until `_name_all` the storage has the properties that were read or set, and UNREAD.
+Most updaters read a few properties by name, so even the names are filled in only when more is
+needed. Until `_name_all` is called, the storage has the properties that were read or set, and
+UNREAD.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class _Unread:
 UNREAD: Any = _Unread()
 
 _filling = threading.Lock()
-"""Several threads of a handler may read one entity. This lock ensures that names are filled in, and
-mutable values are decoded, only once."""
+"""Several threads of a handler may read one entity. This lock ensures that names are filled in only
+once, and that all threads get the same object for a mutable value."""
 _storage: Any = dict.items
 _get: Any = dict.get
 _setitem: Any = dict.__setitem__
@@ -62,35 +63,36 @@ _SLOTS = "_pb", "_properties", "_seen", "_version"
 
 
 class LazyEntity(Entity):  # type: ignore[misc]
-    """A `google.cloud.datastore.Entity` over a `PageEntity`, or over a raw Entity message, which is
-    converted to one.
+    """A `google.cloud.datastore.Entity` backed by a `PageEntity`. A raw Entity message is converted
+    to one.
 
-    Reading a property that cannot be decoded raises ValueError with its name. `in`, `len`, listing
-    and deleting it work, and if it is not read it is written back unchanged.
+    Reading a property that cannot be decoded raises ValueError with its name. Testing for it with
+    `in`, `len`, listing names and deleting it still work, and a put writes it back unchanged.
 
     `version` is the entity's version when it was read (0: unknown).
     """
 
-    # Class attributes are the defaults of all others, so most entities never get a __dict__.
+    # All other attributes have class attributes as defaults, so most entities get no __dict__.
     __slots__ = _SLOTS
     _pb: Pb
     _properties: Pb
     """The message's properties: serialized Values by name."""
     _seen: dict[str, Any]
-    """Decoded values. The very same object needs no comparison, unless it is mutable."""
+    """Decoded values. A property that still has the same object needs no comparison, unless the
+    object is mutable."""
     _version: int
     _named = False
-    """All names are in the storage; a name that is not there is not a property (any more)."""
+    """All names are in the storage; a name that is missing there is not a property (any more)."""
     _values: dict[str, Pb] | None = None
-    """Value messages that nested entities and arrays were decoded from and refer to."""
+    """Value messages that nested entities and arrays were decoded from, and still refer to."""
     _origin: Pb | None = None
     """The message inside a Value from which a nested entity was decoded."""
     _carried: dict[str, tuple[Pb, Any]] | None = None
-    """Value messages of properties that came from another name, and what each was decoded to."""
+    """Value messages of properties that were moved from another name, and their decoded values."""
     _unsent = False
     """The message was patched in place for a put that was not sent."""
     _more_than_values = False
-    """Its key was set, or its index flags or meanings were looked at, so they may have changed."""
+    """The key was set, or index flags or meanings were accessed, so they may have changed."""
     _has_twin = False
     """A copy shares the message, so it must not be patched in place any more."""
     _key: Any = UNREAD
@@ -207,7 +209,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         return value
 
     def _read_deep(self, name: str, value_pb: Pb, which: str) -> Any:
-        """Decode a mutable value, once, so that all threads get the same object."""
+        """Decode a value that may be mutable. All threads get the object that was stored first."""
         value = DECODERS[which](value_pb)
         with _filling:
             there = _get(self, name, UNREAD)
@@ -334,7 +336,7 @@ class LazyEntity(Entity):  # type: ignore[misc]
         self._has_twin = True
         twin = LazyEntity.__new__(LazyEntity)
         memo[id(self)] = twin
-        # Shared, so that the copy can be patched too; from now on never patched in place.
+        # Share the messages, so that the copy can be patched, too, but never again in place.
         for message in (
             self._pb, self._properties, self._origin, *(self._values or {}).values(),
             *(message for message, _ in (self._carried or {}).values()),
@@ -377,8 +379,8 @@ def value_message(entity: LazyEntity, name: str) -> Pb:
 
 
 def carried_message(entity: LazyEntity, name: str, value: Any) -> Pb | None:
-    """The Value message of a property that came from another name, as it was read there; None: it
-    did not, or has another value by now."""
+    """The Value message of a property that was moved from another name, as it was read there. None
+    if it was not moved, or has another value by now."""
     message, carried = (entity._carried or {}).get(name, (None, UNREAD))
     return message if carried is value else None
 
@@ -400,8 +402,8 @@ def read_key(entity: LazyEntity) -> Pb | None:
 
 
 def has_come_to_nothing(entity: LazyEntity) -> None:
-    """Note that the put that patched the entity's message will not be sent, so that the message is
-    not what is stored."""
+    """Note that the put that patched the entity's message will not be sent, so the message differs
+    from what is stored."""
     entity._unsent = True
 
 

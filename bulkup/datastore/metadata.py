@@ -28,8 +28,8 @@ def namespace_names(rpc: Rpc) -> Iterator[str]:
 
 
 def kind_names(rpc: Rpc, namespaces: Iterable[str]) -> Iterator[tuple[str, Iterator[str]]]:
-    """The kinds of each namespace, without those of statistics, which the service has under names
-    like `__Stat_Kind__`. Take the kinds of one namespace before the next. Raises CallError."""
+    """The kinds of each namespace, without the service's statistics, whose kinds have names like
+    `__Stat_Kind__`. Read all kinds of one namespace before the next. Raises CallError."""
     waiting = deque(namespaces)
     in_flight: deque[tuple[str, Call[Any]]] = deque()
     while waiting or in_flight:

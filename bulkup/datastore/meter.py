@@ -9,7 +9,7 @@ from bulkup.core.operations import Operations
 from bulkup.datastore.messages import CommitResponse, Mutation, Pb, RunAggregationQueryResponse
 
 COUNTED_PER_READ = 1000
-"""Index entries that a COUNT reads for the price of one entity."""
+"""How many index entries a COUNT reads for the price of one entity."""
 
 _DELETE: int = Mutation.DELETE_FIELD_NUMBER << 3 | 2
 """The first byte of a serialized Mutation that deletes."""
@@ -21,12 +21,12 @@ class Meter:
         self._reads = self._writes = self._deletes = self._index_updates = 0
 
     def operations(self) -> Operations:
-        # A server that does not count them leaves the field at 0.
+        # A server that does not count index updates leaves the field at 0.
         updates = self._index_updates
         return Operations(self._reads, self._writes, self._deletes, updates or None)
 
     def read(self, count: int) -> None:
-        """A call has read this many entities, for the price of one at least."""
+        """Count the entities that a call has read; each call costs at least one read."""
         self._reads += max(1, count)
 
     def count(self, serialized: bytes) -> Pb:
@@ -37,7 +37,7 @@ class Meter:
         return answer
 
     def query(self, parse: Callable[[bytes], Pb], query: Pb) -> Callable[[bytes], Pb]:
-        """`parse` of the answers to a query, which also counts them."""
+        """Wrap `parse`, so that it also counts what the answers to `query` have read."""
         keys_only = bool(query.projection)
 
         def parsed(serialized: bytes) -> Pb:
@@ -48,7 +48,7 @@ class Meter:
         return parsed
 
     def lookup(self, parse: Callable[[bytes], Pb]) -> Callable[[bytes], Pb]:
-        """`parse` of the answer to a Lookup, which also counts what it read."""
+        """Wrap `parse`, so that it also counts what a Lookup has read."""
 
         def parsed(serialized: bytes) -> Pb:
             answer = parse(serialized)
@@ -58,8 +58,8 @@ class Meter:
         return parsed
 
     def commit(self, mutations: Sequence[bytes]) -> Callable[[bytes], Pb]:
-        """Parses the answer to a commit of these serialized mutations, and counts them: only what
-        was answered is known to be applied."""
+        """A parser for the answer to a commit of these serialized mutations. It also counts them:
+        only an answered commit is known to be applied."""
         total, deletes = len(mutations), bytes(map(_first, mutations)).count(_DELETE)
 
         def parsed(serialized: bytes) -> Pb:

@@ -1,4 +1,4 @@
-"""Moves a property to another name, or into a nested entity, with all that is stored of it.
+"""Moves a property to another name, or into a nested entity, with everything stored about it.
 
 Reading a value and setting it under another name would lose what Python cannot hold: meanings,
 nanoseconds, index flags that differ within an array or a nested entity.
@@ -15,9 +15,9 @@ from bulkup.datastore.value_flags import meaning_of
 
 
 def move_property(source: Entity, name: str, target: Entity, new_name: str) -> None:
-    """Move a property, to the same or another entity. One that is there is replaced.
+    """Move a property within an entity or to another one. An existing `new_name` is replaced.
 
-    Raises KeyError if there is none, ValueError if its value cannot be read.
+    Raises KeyError if `source` has no such property, ValueError if its value cannot be read.
     """
     value = source[name]
     is_excluded = name in source.exclude_from_indexes
@@ -45,7 +45,7 @@ def move_property(source: Entity, name: str, target: Entity, new_name: str) -> N
 
 
 def add_nested(entity: Entity, name: str) -> Entity:
-    """Set a property to a new nested entity without properties, and return it."""
+    """Set a property to a new, empty nested entity, and return that entity."""
     if isinstance(entity, LazyEntity):
         message = ValuePb()
         message.entity_value.SetInParent()
@@ -65,7 +65,7 @@ def _carry(entity: LazyEntity, name: str, message: Pb, value: object) -> None:
 
 
 def _message(entity: LazyEntity, name: str, value: object) -> Pb | None:
-    """The Value message of a property as it is now; None: nothing but its value is known."""
+    """The Value message of a property as it is now; None if only its value is known."""
     message = carried_message(entity, name, value)
     if message is None:
         if name not in entity._properties:

@@ -1,7 +1,8 @@
-"""The key of a new entity that a handler has put, complete as soon as somebody looks at it.
+"""The key of a new entity that a handler has put. Reading its path completes it.
 
-Most handlers never look at the id of what they make, so ids are allocated for a whole batch, just
-before its commit. One that does (`parent["child"] = child.key.id`) must not read None meanwhile.
+Most handlers never read the id of an entity that they create, so ids are allocated for a whole
+batch, just before its commit. A handler that does (`parent["child"] = child.key.id`) must not get
+None before that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from google.cloud.datastore import Key
 
 
 class NewKey(Key):  # type: ignore[misc]
-    """A Key that asks for its id when its path is read. `ask` may raise, and is asked again."""
+    """A Key that gets its id from `ask` when its path is read. If `ask` raises, the next read calls
+    it again."""
 
     _ask: Callable[[], int] | None
 
@@ -31,7 +33,7 @@ class NewKey(Key):  # type: ignore[misc]
             state.update(vars(complete), _ask=None)
         return state
 
-    # The two attributes from which the official class tells everything that is in the path.
+    # The official class derives everything about the path from these two attributes.
 
     @property
     def _path(self) -> Any:
@@ -47,7 +49,7 @@ class NewKey(Key):  # type: ignore[misc]
 
 
 def _plain_key(state: dict[str, Any]) -> Key:
-    """A Key of the official class with the attributes of another one."""
+    """A Key of the official class with the attributes of another key."""
     key = Key.__new__(Key)
     key.__dict__.update((name, value) for name, value in state.items() if name != "_ask")
     return key

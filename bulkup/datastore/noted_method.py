@@ -1,4 +1,4 @@
-"""A method of the server whose unanswered calls are noted, so that a silent server can be named."""
+"""A server method that notes its unanswered calls, so that a silent server can be reported."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ class NotedMethod:
         return call
 
     def _answered(self, call: Any) -> None:
-        # Runs on a thread of gRPC, so only what needs no lock.
+        # Runs on a gRPC thread, so do only what is safe without a lock.
         self._in_flight.pop(call, None)

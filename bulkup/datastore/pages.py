@@ -33,7 +33,7 @@ def _classes() -> dict[str, Any]:
     )
 
     def message(theirs: Any, **fields: Any) -> Any:
-        """Declare a message with some of the fields of `theirs`, same names and numbers."""
+        """Declare a message with some of the fields of `theirs`, by the same names and numbers."""
         theirs = theirs.DESCRIPTOR
         ours = file.message_type.add(name=theirs.name)
         for name, type_ in fields.items():
@@ -85,7 +85,7 @@ PageResult: Any = _ours["EntityResult"]
 PageBatch: Any = _ours["QueryResultBatch"]
 Page: Any = _ours["RunQueryResponse"]
 FoundPage: Any = _ours["LookupResponse"]
-"""The answer to a Lookup. A key that it neither found nor missed has to be asked for again."""
+"""The answer to a Lookup. A key that is neither found nor missing must be looked up again."""
 
 
 def page_result(result: Pb) -> Pb:
@@ -124,7 +124,7 @@ def read_page(answer: bytes) -> Pb:
     """Parse the answer to a RunQuery. Raises DecodeError.
 
     Serialized keys identify entities, so they must be the bytes that we would write ourselves. A
-    server serializes all its keys in one way, so only the first key is checked.
+    server serializes all its keys in the same way, so only the first key is checked.
     """
     page = Page.FromString(answer)
     results = page.batch.entity_results

@@ -1,4 +1,4 @@
-"""Reading the past: which moments a server can read, and what it says of those it cannot."""
+"""Reading the past: which moments a server can read, and the errors for those that it cannot."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _REFUSALS = (
 
 
 def read_at(rpc: Rpc, moment: Moment, target: TargetInfo) -> int | None:
-    """Make a connection read as of a moment, in microseconds of Unix time; None: now.
+    """Make a connection read as of a moment. Returns it in microseconds of Unix time; None for now.
 
-    Raises UsageError for a time in the future, TargetError if the server cannot read that moment or
-    ignores the time that it is asked for, CallError.
+    Raises UsageError for a time in the future or too long ago, TargetError if the server cannot
+    read that moment or ignores the requested time, CallError.
     """
     probe = QueryPb()
     probe.projection.add().property.name = "__key__"
     probe.limit.value = 1
-    rpc.run_query(probe, target.namespace).result()  # also tells what time it is there
+    rpc.run_query(probe, target.namespace).result()  # also brings the server's time
     now = rpc.server_time.now()
     micros = moment.micros(now)
     if micros is None:
@@ -62,7 +62,7 @@ def read_at(rpc: Rpc, moment: Moment, target: TargetInfo) -> int | None:
 
 @contextmanager
 def explained_past(target: TargetInfo, micros: int | None) -> Iterator[None]:
-    """Turn the refusal of a read time into a sentence. Raises TargetError."""
+    """Turn the refusal of a read time into an explanation. Raises TargetError."""
     try:
         yield
     except CallError as error:

@@ -1,4 +1,4 @@
-"""Queries of bulkup's own: of one kind, with property filters."""
+"""bulkup's own queries: for one kind, with property filters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Filter(NamedTuple):
 def kind_query(
     kind: str, filters: Iterable[Filter] = (), *, keys_only: bool = False, limit: int | None = None
 ) -> Pb:
-    """A Query message for the entities of a kind that fulfil all filters."""
+    """A Query message for the entities of a kind that match all filters."""
     query = QueryPb()
     query.kind.add(name=kind)
     for filter_ in filters:

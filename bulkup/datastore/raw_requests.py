@@ -31,8 +31,8 @@ def frame(number: int, length: int) -> bytes:
 def put_mutation(entity: bytes, version: int) -> bytes:
     """Serialize the Mutation that writes a serialized entity.
 
-    With a version it is an update that fails unless the entity still has it; with ABSENT an insert,
-    which fails unless there still is none; with 0 an upsert.
+    With a version it is an update, which fails unless the entity still has that version. With
+    ABSENT it is an insert, which fails if the entity exists. With 0 it is an upsert.
     """
     if version <= 0:
         return frame(_INSERT if version == ABSENT else _UPSERT, len(entity)) + entity

@@ -1,7 +1,7 @@
-"""What `Updater.get` has read, for handlers that ask for the same entities a moment later.
+"""Keeps what `Updater.get` has read, for handlers that get the same entities a moment later.
 
-Only what the run has not written since is kept: a handler must not miss what an earlier one wrote.
-Of what others write meanwhile, each handler notes the version that it got, as for any read.
+Entities that the run has written since are not kept: a handler must not miss what an earlier one
+wrote. Writes by others are noticed as for any read: each handler notes the version that it got.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from bulkup.datastore.messages import Pb
 
 MAX_AGE_S = 2.0
-"""As long as handled entities wait for their commit, at most."""
+"""The longest that handled entities wait for their commit."""
 
 MAX_RESULTS = 5000
 MAX_BYTES = 16 * 1024 * 1024
@@ -21,7 +21,7 @@ MAX_BYTES = 16 * 1024 * 1024
 class ReadCache:
     def __init__(self) -> None:
         self.results: dict[bytes, Pb | None] = {}
-        """EntityResults by serialized key; None: there is no such entity."""
+        """EntityResults by serialized key; None for a missing entity."""
         self._bytes = 0
         self._began = 0.0
 

@@ -10,10 +10,11 @@ from bulkup.datastore.messages import FULL, Pb
 from bulkup.datastore.read_cache import ReadCache
 
 MAX_MESSAGES = 1000
-"""A handler that reads more in one call may be streaming a large query."""
+"""How many messages are kept. A handler that reads more in one call may be streaming a large
+query."""
 
 ABSENT = -1
-"""In place of a version: there was no such entity. A put is then an insert."""
+"""Used in place of a version if there was no such entity. A put is then an insert."""
 
 
 class Written(NamedTuple):
@@ -22,7 +23,7 @@ class Written(NamedTuple):
     entity: Pb | None
     """The Entity message; None: deleted."""
     in_this_call: bool
-    """By the handler call that is running. Else by an earlier one of a dry run."""
+    """Written by the handler call that is running; otherwise by an earlier one of a dry run."""
 
 
 class Reads:
@@ -33,28 +34,28 @@ class Reads:
 
     def __init__(self) -> None:
         self.versions: dict[bytes, int] = {}
-        """ABSENT: it was not there. 0: it was, and the server did not tell its version. Queries
-        also note the `kind_mark` of their kind: what is written may belong to their results."""
+        """ABSENT: there was no such entity. 0: it exists, but its version is not known. Queries
+        also note the `kind_mark` of their kind, because a write may change their results."""
         self.messages: dict[bytes, Pb] = {}
-        """The Entity messages of these versions, as far as they are kept."""
+        """The Entity messages of these versions, if they are kept."""
         self.keeps_messages = False
         self.cache: ReadCache | None = None
-        """For `Updater.get`; None: each of them asks."""
+        """The cache for `Updater.get`; None if each call asks the server."""
         self.on_commit: Callable[[], None] | None = None
-        """Called before the handler writes through its client, on the thread that does."""
+        """Called before the handler writes through its client, on the thread that writes."""
         self.on_committed: Callable[[list[tuple[bytes, int]]], None] = lambda versions: None
-        """Called with the keys that the handler has written through its client, and the versions
-        they have now."""
+        """Called with the keys that the handler has written through its client, and their new
+        versions."""
         self.requests = 0
-        """How many were sent for reads, and waited for."""
+        """How many read requests were sent and waited for."""
         self.commits_itself = False
-        """The handler writes through the client, after reads. That happens again whenever it is
+        """The handler has written through its client after reading. It would write again if it were
         called again."""
         self._historic: set[bytes] = set()
         """Transactions that read the past."""
 
     def written(self, key: bytes) -> Written | None:
-        """What is put or deleted under a key, and not stored."""
+        """The put or delete of a key that is not stored yet; None if there is none."""
         raise NotImplementedError
 
     def clear(self) -> None:
@@ -63,8 +64,8 @@ class Reads:
         self._historic.clear()
 
     def note(self, key: bytes, version: int, message: Pb | None = None) -> None:
-        # The first of several reads counts: if the entity has changed in between, the handler knows
-        # two states of it, and the older guard has it called again.
+        # The first of several reads counts. If the entity has changed in between, the handler has
+        # seen two states of it, and the older guard makes sure that it is called again.
         if not self.versions.get(key):
             self.versions[key] = version
             if self.keeps_messages and message is not None and len(self.messages) < MAX_MESSAGES:
@@ -81,8 +82,8 @@ class Reads:
             self.note(result.entity.key.SerializeToString(deterministic=True), ABSENT)
 
     def note_query(self, response: Pb, options: Pb | None, query: Pb | None) -> None:
-        """Note what a query found. Keys alone and projections may have no version; aggregations
-        have no keys. `query`: None: it may be of any kind."""
+        """Note what a query found. Keys-only and projection results may have no version;
+        aggregations have no keys. `query` is None if it may be of any kind."""
         if self._reads_the_past(response, options):
             return
         self.note(kind_mark(query.kind[0].name if query is not None and query.kind else ""), 0)
@@ -99,7 +100,8 @@ class Reads:
             self._historic.add(transaction)
 
     def _reads_the_past(self, response: Pb, options: Pb | None) -> bool:
-        """An entity as it was at a `read_time` guards nothing: its version is always an old one."""
+        """Whether this is a read of the past. An entity read at a `read_time` guards nothing,
+        because its version is always an old one."""
         if options is None:
             return False
         if options.HasField("read_time"):
@@ -110,8 +112,8 @@ class Reads:
 
 
 def kind_mark(kind: str) -> bytes:
-    """Stands for all keys of a kind, or ("") for all keys, among serialized keys, which never begin
-    like this."""
+    """Stands for all keys of a kind, or of all kinds (""). It can be mixed with serialized keys,
+    because they never begin with its first byte."""
     return b"\0" + kind.encode()
 
 
@@ -121,7 +123,7 @@ def marks_of(key: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 class WatchedApi:
-    """The official client's API object, whose reads are noted, and of whose writes is told."""
+    """The official client's API object. Notes its reads, and reports its writes to `Reads`."""
 
     def __init__(self, api: Any, reads: Reads) -> None:
         self._api = api
@@ -184,6 +186,6 @@ def _raw(message: Any) -> Any:
 
 
 def _part(request: Any, name: str) -> Any:
-    """A message inside a request, which the official client builds as a dict; None: not there."""
+    """A message inside a request, which the official client builds as a dict; None if missing."""
     part = request.get(name) if isinstance(request, dict) else getattr(request, name)
     return None if part is None else _raw(part)

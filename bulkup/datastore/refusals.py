@@ -1,9 +1,10 @@
-"""Commits that are refused as conflicts, and what tells a conflict from any other refusal.
+"""Commits that are refused as conflicts, and how to tell a conflict from any other refusal.
 
 FAILED_PRECONDITION, NOT_FOUND and ALREADY_EXISTS say that a guard refused: an entity has another
-version than the one that was read, is gone, or is there already. A server says the same when the
-database is read-only, suspended or deleted. So a status proves no conflict; what moved does. When
-nothing has moved the commit is tried again a few times, and then the server's reason ends the run.
+version than the one that was read, is gone, or exists already. A server says the same when the
+database is read-only, suspended or deleted. So a status does not prove a conflict; a changed entity
+does. If nothing has changed, the commit is retried a few times, and then the server's reason ends
+the run.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from bulkup.datastore.keys import key_bytes
 from bulkup.datastore.messages import CommitRequest, Pb
 
 PAUSES_S = (1.0, 2.0, 4.0)
-"""Before each further try of a commit that was refused although nothing had moved."""
+"""Pauses before each retry of a commit that was refused although nothing had changed."""
 
 
 class Server(Protocol):
-    """What is needed of an `Rpc`."""
+    """What is needed from an `Rpc`."""
 
     on_retry: Callable[[CallError, int, float, float], None]
 
@@ -34,14 +35,14 @@ class Server(Protocol):
 
 
 class Refusals:
-    """The refusals of one piece of work that nothing explains."""
+    """The unexplained refusals of one piece of work."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._count = 0
 
     def pause(self, error: CallError) -> None:
-        """Wait before the next try. Raises the error when it was tried often enough."""
+        """Wait before the next try. Raises the error if no more tries are left."""
         if self._count == len(PAUSES_S) or self._server.sends_once:
             error.unexplained = True
             raise error
@@ -52,9 +53,10 @@ class Refusals:
 
 
 def commit_answer(server: Server, call: Call[Any]) -> Pb:
-    """The answer to a commit, which is sent again when it is refused although nothing has moved.
+    """The answer to a commit, which is sent again if it is refused although nothing has changed.
 
-    Raises CallError: a conflict only if something has moved, unless it is marked `unexplained`.
+    Raises CallError. A conflict means that something has changed, unless it is marked
+    `unexplained`.
     """
     refusals = Refusals(server)
     while True:

@@ -1,4 +1,4 @@
-"""Tags of requests, by which the bill can be sliced: `bulkup`, and `updater=NAME`."""
+"""Tags of requests, by which a bill can be broken down: `bulkup`, and `updater=NAME`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ ARE_SUPPORTED = "request_options" in CommitRequest.DESCRIPTOR.fields_by_name
 """google-cloud-datastore has the field since 2.26.1."""
 
 MAX_NAME = 100
-"""Characters. The service cuts a tag at 510."""
+"""Characters of the updater's name. The service cuts a tag at 510."""
 
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def tagged(updater: str = "") -> dict[str, Any]:
-    """The fields of a request that tag it; none where the installed client cannot."""
+    """The fields of a request that tag it; empty if the installed client does not support tags."""
     if not ARE_SUPPORTED:
         return {}
     tags = ["bulkup"]

@@ -33,7 +33,7 @@ def value_form(pb: Pb) -> dict[str, Any] | None:
 
 
 def _sort(form: dict[str, Any]) -> None:
-    """By name, nested ones too: the order of a protobuf map is arbitrary."""
+    """Sort properties by name, nested ones too: the order of a protobuf map is arbitrary."""
     nested = form.get("entityValue")
     if nested is not None and "properties" in nested:
         nested["properties"] = dict(sorted(nested["properties"].items()))

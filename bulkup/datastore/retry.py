@@ -17,33 +17,37 @@ ATTEMPT_TIMEOUT_S = 60.0
 """Timeout of one attempt of a call; the official client's default."""
 
 MIN_ATTEMPT_S = 2.0
-"""A busy server answers within this, however short `--retry-for` is."""
+"""A busy server answers within this time, so the first attempt gets at least as much, however short
+`--retry-for` is."""
 
 FIRST_ATTEMPT_SHARE = 0.25
-"""Of the time to retry for. The next attempt, on a new connection, gets twice as much: so there is
-one even when the first ended in silence."""
+"""The first attempt's share of the time to retry for. The next attempt, on a new connection, gets
+twice as much, so there is one even if the first ended in silence."""
 
 LAST_ATTEMPT_SHARE = 0.05
-"""Of the time to retry for: what the attempt at its very end may take beyond it."""
+"""How long the attempt at the very end of the time to retry for may run over it, as a share of that
+time."""
 
 FAREWELL_SHARE = 0.03
-"""Of the time to retry for: what one last call may take when all of it is used up."""
+"""How long one last call may take after the time to retry for is used up, as a share of that
+time."""
 
 FIRST_CONTACT_S = 15.0
-"""How long to retry an address that has answered only with errors: a wrong one must not cost ten
-minutes."""
+"""How long to retry an address that has answered only with errors: a wrong address must not cost
+ten minutes."""
 
 FIRST_ANSWER_S = 120.0
 """How long to retry a server that accepts calls but has not answered one yet: for example an
 emulator that is still busy with a killed run's large kind."""
 
 MAX_DOUBTFUL_TRIES = 4
-"""INTERNAL and UNKNOWN may pass or may be final (an emulator says UNKNOWN to an operator it does
-not know). The service's documentation advises against retrying them for long."""
+"""How often to try a call that gets INTERNAL or UNKNOWN. These may be transient or final (an
+emulator answers UNKNOWN to an operator that it does not know). The service's documentation advises
+against retrying them for long."""
 
 MAX_REFRESHES = 3
-"""In a run that works, a token may be refused once (it was just rotated or revoked). The next one
-is accepted, or none is."""
+"""How often to get a new token after a refusal. In a run that works, a token may be refused once,
+because it was just rotated or revoked. Then either the next one is accepted, or none is."""
 
 AFTER_STOP_S = 20.0
 """How long the calls in flight, all together, may take to finish once the user has asked to stop.
@@ -71,8 +75,8 @@ class RetryPolicy:
     stopping_s: Callable[[], float] = _never_asked
     """Seconds since the user asked to stop; negative: not asked."""
     stopped_by: Callable[[str], BulkupError | None] = _by_nobody
-    """Takes when the stop request took effect, and returns the error that says so; None: there was
-    no request."""
+    """Takes a phrase that says when the stop request took effect, and returns the error that
+    reports it; None if there was no request."""
     longest_attempt_s: float = ATTEMPT_TIMEOUT_S
 
     def limit_s(self, error: BaseException | None, *, contacted: bool) -> float:
@@ -113,8 +117,8 @@ class RetryPolicy:
     def gives_up(
         self, error: CallError, *, left_s: float, doubtful: int, refused: int, contacted: bool
     ) -> bool:
-        """Whether not to send again. `doubtful`: how many doubtful answers the call has had;
-        `refused`: how many that refused its token."""
+        """Whether to stop retrying. `doubtful`: how many doubtful answers the call has had;
+        `refused`: how often its token was refused."""
         if doubtful >= MAX_DOUBTFUL_TRIES or refused > MAX_REFRESHES or left_s <= 0:
             return True
         if contacted:
@@ -123,7 +127,7 @@ class RetryPolicy:
         return error.lacks_credentials or error.is_unauthenticated or is_final
 
     def is_out_of_time(self, wait_s: float) -> bool:
-        """Whether the user has asked to stop, and a pause would last longer than that leaves."""
+        """Whether the user has asked to stop, and a pause would last longer than the time left."""
         return self.is_asked_to_stop() and self.stopping_s() + wait_s > AFTER_STOP_S
 
 
@@ -137,8 +141,8 @@ def retrying(
 ) -> Retrying:
     """Retry with exponential backoff and jitter, 1 s to 60 s; raise the last error.
 
-    `after` is called first when an attempt has failed. `longest_s`: the longest that the next pause
-    may be, so that the last attempt is made at the end of the time to retry for.
+    `after` is called first when an attempt has failed. `longest_s` limits the next pause, so that
+    the last attempt is made at the end of the time to retry for.
     """
     return Retrying(
         retry=_RETRYABLE,

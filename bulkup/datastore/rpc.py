@@ -1,7 +1,7 @@
 """The calls bulkup makes, over a channel of its own, with raw protobuf messages.
 
-Routing headers are those of `google.cloud.datastore.Client`. What differs: no proto-plus, and
-futures, so that one thread keeps a page and several commits in flight.
+Routing headers are those of `google.cloud.datastore.Client`. Unlike that client, this one does not
+use proto-plus, and uses futures, so that one thread keeps a page and several commits in flight.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_LOOKUP_KEYS = 1000
 """The service's limit for one Lookup."""
 
 _UNLIMITED = 1000
-"""What is halved first when a query without a limit is answered with too much."""
+"""The limit assumed for a query without one when its answer is too large to receive."""
 
 
 class Rpc(Channel):
@@ -66,14 +66,14 @@ class Rpc(Channel):
         self.contacted = False
         """The server has answered at least one call."""
         self.outage_s = 0.0
-        """How long calls have been tried in vain since the last one that was answered. So a run
-        that ends for that reason does not wait for each of its last calls as long again."""
+        """Seconds spent on failed calls since the last one that was answered. It keeps a run that
+        ends because of an outage from waiting as long again for each of its last calls."""
         self.on_retry: Callable[[CallError, int, float, float], None] = lambda *_: None
         self.on_answer: AnsweredCall | None = None
         """Called for each answer to a call of a shard."""
         self._sleep = sleep or time.sleep
         self.server_time = server_time or ServerTime(Clock().elapsed, Clock().unix)
-        """Learnt from lookups, and from queries except those for pages."""
+        """Learned from lookups and queries, except those for pages."""
         self.arrived = threading.Event()
         """Set whenever a call has been answered."""
         routing = f"project_id={quote(self.project, safe='')}"
@@ -86,8 +86,8 @@ class Rpc(Channel):
         self.tag("")
 
     def tag(self, updater: str) -> None:
-        """From now on, tag requests as made for this updater. A request that is sent again stays as
-        it was."""
+        """From now on, tag requests as made for this updater. A request that is sent again keeps
+        its tag."""
         self._head: dict[str, Any] = {**self._database, **tagged(updater)}
         head = CommitRequest(**self._head, mode=CommitRequest.TRANSACTIONAL)
         head.single_use_transaction.read_write.SetInParent()
@@ -125,7 +125,7 @@ class Rpc(Channel):
         return not self.retry_policy.retry_for_s
 
     def wait(self, seconds: float = TICK_S) -> None:
-        """Wait until a call is answered (since `arrived` was cleared), for TICK_S at most."""
+        """Wait until a call is answered (since `arrived` was cleared), but at most TICK_S."""
         if not self.arrived.wait(min(seconds, TICK_S)):
             self.on_tick()
 
@@ -141,12 +141,12 @@ class Rpc(Channel):
                 return
 
     def _partition(self, namespace: str) -> dict[str, Any]:
-        """The fields of a request that say where, and when, its query is run."""
+        """The fields of a request that say where its query is run, and as of what time."""
         partition = {**self._database, "namespace_id": namespace}
         return {**self._head, "partition_id": partition, **self._read_options}
 
     def page(self, query: Pb, namespace: str) -> Call[Pb]:
-        """Start a RunQuery that is answered by a Page, in whose results the values stay bytes."""
+        """Start a RunQuery whose answer is a Page. The values in its results stay bytes."""
         request = RunQueryRequest(**self._partition(namespace), query=query)
         parse = self.meter.query(read_page, query)
         return Call(self, "RunQuery", request.SerializeToString(), parse)
@@ -163,19 +163,19 @@ class Rpc(Channel):
         return answer
 
     def _learn(self, read_time: Any) -> None:
-        if not self._read_options:  # else it is a time of the past
+        if not self._read_options:  # otherwise it is a time in the past
             self.server_time.learn(read_time)
 
     def results(self, query: Pb, namespace: str) -> Iterator[Pb]:
         """All EntityResult messages of a query, page by page; moves the query's start cursor.
 
-        The first page is asked for at once, before the first result is taken. The query's limit is
-        that of a page. Raises CallError.
+        The first page is requested at once, before the first result is taken. The query's limit
+        applies to each page. Raises CallError.
         """
         return self.results_from(self.run_query(query, namespace), query, namespace)
 
     def results_from(self, call: Call[Pb], query: Pb, namespace: str) -> Iterator[Pb]:
-        """The same, from a first page that has been asked for already."""
+        """Like `results`, from a first page that was requested already."""
         while True:
             try:
                 batch = call.result().batch
@@ -187,7 +187,7 @@ class Rpc(Channel):
                 call = self.run_query(query, namespace)
                 continue
             yield from batch.entity_results
-            # Only an empty page is the end everywhere: one emulator never says NO_MORE_RESULTS.
+            # Only an empty page ends every query: one emulator never says NO_MORE_RESULTS.
             if not batch.entity_results or batch.more_results == MoreResults.NO_MORE_RESULTS:
                 return
             query.start_cursor = batch.end_cursor

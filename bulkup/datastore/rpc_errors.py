@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def explained_error(rpc: Rpc, error: CallError) -> BulkupError:
-    """`explain`, of a call on this connection. A call that was given up because the user asked to
-    stop is not an outage: then a StopAskedError."""
+    """`explain` an error of a call on this connection. If the call was given up because the user
+    asked to stop, that is not an outage, so return a StopAskedError."""
     stopped_by = rpc.retry_policy.stopped_by
     if error.worth_another_try and (asked := stopped_by(f"while {rpc.address} did not answer")):
         return asked
@@ -73,7 +73,7 @@ def explain(error: CallError, *, address: str, project: str, contacted: bool) ->
 
 
 def _is_of_the_connection(error: CallError) -> bool:
-    """Whether the details are gRPC's own: a Datastore's may contain the same words."""
+    """Whether the details come from gRPC. Those of a Datastore may contain the same words."""
     if error.is_http_answer:
         return True
     in_transit = error.code in (StatusCode.INTERNAL, StatusCode.UNKNOWN) and not error.is_doubtful
@@ -108,7 +108,7 @@ def _no_answer(error: CallError, cause: Cause | None, address: str, contacted: b
 
 @contextmanager
 def explained(rpc: Rpc) -> Iterator[None]:
-    """Turn a CallError into what `explained_error` says."""
+    """Turn a CallError into the error that `explained_error` returns."""
     try:
         yield
     except CallError as error:

@@ -1,4 +1,4 @@
-"""The most common serialized Values, read and rewritten without a message.
+"""Reads and rewrites the most common serialized Values without parsing a message.
 
 A Value is plain if it holds a string below 16 KiB, an integer that is not negative, a boolean, a
 float or null, followed by nothing but the index flag, in exactly the bytes that protobuf writes.
@@ -76,7 +76,7 @@ def read_plain(data: bytes) -> Any:
 def rewritten(data: bytes, value: Any) -> bytes | None:
     """Serialize another value of exactly the same type, with the index flag of `data` kept.
 
-    Equal to `data` if it holds that value. None if one of the two is not plain, or is null.
+    The result equals `data` if that holds the value. None if one of the two is not plain, or null.
     """
     type_ = type(value)
     rewrite = _REWRITERS.get(type_)

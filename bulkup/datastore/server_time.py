@@ -1,9 +1,9 @@
-"""The time by the server's clock, as far as its answers tell it.
+"""The time by the server's clock, as learned from its answers.
 
-Whatever another machine will compare with its own time (until when a lease holds, until when a late
-copy of a commit may arrive) is in the server's time, so that a wrong clock of one machine does no
+Any time that another machine will compare with its own (until when a lease holds, until when a late
+copy of a commit may arrive) is in the server's time, so that a wrong clock on one machine does no
 harm. The service, the Firestore emulator and the embedded Datastore put their time into answers.
-The Datastore emulator does not; there the clock of this machine has to do.
+The Datastore emulator does not, so this machine's clock is used there.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 
 RESYNC_S = 5.0
 """A later answer counts only if it shows that the estimate is behind by more than this. The first
-one is behind by the time that its answer took."""
+estimate is behind by the time that its answer took."""
 
 
 class ServerTime:
-    """`elapsed` and `unix`: those of a Clock."""
+    """`elapsed` and `unix` are those of a Clock."""
 
     def __init__(self, elapsed: Callable[[], float], unix: Callable[[], float]) -> None:
         self._elapsed = elapsed
         self.is_known = False
-        """The server has told its time."""
+        """The server has reported its time."""
         self._offset = unix() - elapsed()
 
     def now(self) -> float:
@@ -30,13 +30,14 @@ class ServerTime:
         return self._elapsed() + self._offset
 
     def elapsed(self) -> float:
-        """Seconds on a clock of this machine that is never set."""
+        """Seconds on a clock of this machine that is never adjusted."""
         return self._elapsed()
 
     def learn(self, timestamp: Any) -> None:
-        """Note the time that an answer has just brought: a Timestamp message; empty: it has none.
+        """Note the time in an answer that has just arrived: a Timestamp message, empty if it has
+        none.
 
-        An answer that took long would set the estimate back, so it only ever moves forward.
+        A slow answer would set the estimate back, so after the first answer it only moves forward.
         """
         if not timestamp.seconds:
             return

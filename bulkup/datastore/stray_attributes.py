@@ -1,7 +1,7 @@
-"""Attributes that a handler has set on an entity where it meant properties: `person.city = "Bern"`.
+"""Attributes that a handler set on an entity but meant as properties: `person.city = "Bern"`.
 
-Python allows it, and nothing of it is stored. Names that begin with an underscore are the user's
-own.
+Python allows this, but attributes are not stored. Names that begin with an underscore are left to
+the user.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from bulkup.datastore.lazy_entity import LazyEntity
 
 
 def check_no_stray(entity: Any) -> None:
-    """Raise TypeError for an entity, or one in a property that was read from it, that has an
-    attribute which is not stored.
+    """Raise TypeError if an entity, or one in a property that was read from it, has an attribute
+    that is not stored.
 
-    Call it only where `entity.__dict__` is not empty: most handled entities never get one.
+    Call it only if `entity.__dict__` is not empty: most handled entities never get one.
     """
     # A subclass of the user's own may have attributes.
     if type(entity) not in (LazyEntity, Entity):

@@ -78,7 +78,7 @@ def resolve(
     if is_loopback(address or emulator):
         spare_loopback_the_proxy()
     try:
-        # The official client takes the address of an emulator from the environment alone.
+        # The official client takes the address of an emulator only from the environment.
         with settled({EMULATOR_VARIABLE: address} if local else {}):
             client = Client(
                 project=(project or "local") if local else project,
@@ -86,7 +86,7 @@ def resolve(
                 database=database or None,
             )
     except GoogleAuthError as error:
-        if emulator and not project:  # an emulator needs no credentials, only the project does
+        if emulator and not project:  # an emulator needs no credentials; finding the project does
             raise NoTargetError(_NO_PROJECT, details=str(error)) from error
         raise NoTargetError(credentials_problem(str(error)), details=str(error)) from error
     except OSError as error:

@@ -35,20 +35,20 @@ _REMOVE = "the whole new value (bulkup.REMOVE removes properties of the entity i
 
 
 def why_unstorable(value: Any) -> str:
-    """`Datastore cannot store a set; use a list, such as sorted(value)`"""
+    """A message such as `Datastore cannot store a set; use a list, such as sorted(value)`."""
     instead = _instead(value)
     return f"Datastore cannot store a {_type_name(value)}{instead and f'; use {instead}'}"
 
 
 def _type_name(value: Any) -> str:
-    """With its package, where several have types of that name: `numpy.int64`."""
+    """The name of a value's type. A type of numpy or pandas has its package: `numpy.int64`."""
     type_ = type(value)
     package = type_.__module__.partition(".")[0]
     return f"{package}.{type_.__name__}" if package in ("numpy", "pandas") else type_.__name__
 
 
 def _instead(value: Any) -> str:
-    """Empty: nobody knows."""
+    """What to store instead; empty if there is no advice."""
     if isinstance(value, Awaitable):
         return "what it returns: await it, in an async def"
     for type_, instead in _INSTEAD.items():

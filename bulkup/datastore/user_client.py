@@ -1,8 +1,8 @@
-"""The client that an updater gets: the official one, whose reads are remembered.
+"""The client that an updater gets: the official one, which also notes its reads.
 
 Whatever a handler reads with it guards what the handler writes, by key: a put or delete is applied
-only if nobody has changed the entity meanwhile, and a put of what was not there only if it still is
-not there.
+only if nobody has changed the entity meanwhile, and a put of a missing entity only if it is still
+missing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class UserClient(Client):  # type: ignore[misc]
     _rpc: Rpc
     _lookups: AsyncLookups | None = None
     _updater: Callable[[], Any] = staticmethod(lambda: None)
-    """Whose client this is. Weak, so that it does not keep the updater, which has it."""
+    """Returns the updater that this client belongs to. A weak reference, because the updater holds
+    the client."""
 
     @classmethod
     def over(cls: type[C], rpc: Rpc, client: Client) -> C:
@@ -43,12 +44,12 @@ class UserClient(Client):  # type: ignore[misc]
         return copy
 
     def note_reads_of(self, updater: Any) -> None:
-        """Note what the handler of this updater reads, where its sink wants it."""
+        """Note what the handler of this updater reads, if its sink wants it."""
         self._updater = weakref.ref(updater)
 
     @property
     def reads(self) -> Reads | None:
-        """Where reads are noted; None: no handler runs."""
+        """Where reads are noted; None if no handler is running."""
         updater = self._updater()
         sink = None if updater is None else updater._open_sink
         return None if sink is None else sink.reads
@@ -65,10 +66,10 @@ class UserClient(Client):  # type: ignore[misc]
     def get_multi(
         self, keys: Iterable[Key], missing: Any = None, *more: Any, **options: Any
     ) -> list[Entity]:
-        """Like the official method, which runs if more than keys and `missing` is given.
+        """Like the official method, which is used if more than keys and `missing` is given.
 
-        What the handler has put or deleted in the same call is returned as it will be, except in a
-        transaction and at a `read_time`. Raises CallError.
+        Entities that the handler has put or deleted in the same call are returned as they will be,
+        except in a transaction or at a `read_time`. Raises CallError.
         """
         if missing is not None and missing != []:
             raise ValueError("missing must be None or an empty list")
@@ -96,7 +97,7 @@ class UserClient(Client):  # type: ignore[misc]
         return self._in_order(keys, written, known, rest)
 
     async def aget_in_order(self, keys: Sequence[Key]) -> list[Entity | None]:
-        """The same, without blocking the event loop."""
+        """Like `get_in_order`, without blocking the event loop."""
         wanted = self._wanted(keys)
         written, known, rest = self._at_hand(wanted)
         if rest:
@@ -108,7 +109,7 @@ class UserClient(Client):  # type: ignore[misc]
     def _at_hand(
         self, wanted: dict[bytes, tuple[Key, Any]]
     ) -> tuple[Mapping[bytes, LazyEntity | None], dict[bytes, Any], dict[bytes, Any]]:
-        """The result of a read: what is about to be written, what is known, what to look up."""
+        """Divide the wanted keys: what is about to be written, what is known, what to look up."""
         reads = self.reads
         written = self._written([key for key, _ in wanted.values()])
         left = {id_: pb for id_, (_, pb) in wanted.items() if id_ not in written}
@@ -160,7 +161,7 @@ class UserClient(Client):  # type: ignore[misc]
             reads.requests += 1
 
     def _written(self, keys: list[Key]) -> Mapping[bytes, LazyEntity | None]:
-        """Those of the keys that are about to be written; None: deleted."""
+        """Those of the keys that are about to be written; None for a delete."""
         reads = self.reads
         if reads is None:
             return {}
@@ -228,6 +229,6 @@ class ReadOnlyClient(UserClient):
 
 
 class CheckClient(ReadOnlyClient):
-    """The same, for an updater's `check_before` and `check_after`."""
+    """A client that refuses to commit, for an updater's `check_before` and `check_after`."""
 
     _why = "a check only reads, so it cannot write through its client"

@@ -1,4 +1,4 @@
-"""Python values to and from `google.datastore.v1.Value`, and plain entities.
+"""Converts Python values to and from `google.datastore.v1.Value`, and encodes plain entities.
 
 Decodes to exactly what the official client returns and encodes to exactly the message it sends, at
 a tenth of its cost. Two tables define the types: `DECODERS` by the message's value type, `ENCODERS`
@@ -229,7 +229,7 @@ def _encode_property(pb: Pb, name: str, value: Any) -> None:
     try:
         encode(pb, value)
     except (TypeError, ValueError) as error:
-        raise named(name, error) from None  # it says all that the first one says
+        raise named(name, error) from None  # the new error repeats the original's message
 
 
 def named(name: Any, error: Exception) -> Exception:

@@ -1,4 +1,4 @@
-"""Whether a Python value still is what a Value message says."""
+"""Checks whether a Python value still equals a Value message."""
 
 from __future__ import annotations
 

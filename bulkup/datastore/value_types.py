@@ -23,7 +23,7 @@ _EMPTY = "list[Any]"
 
 
 def type_text(value: Pb) -> str:
-    """`list[str]` of a Value message; `Any` if nobody knows."""
+    """The type of a Value message, such as `list[str]`; `Any` if it is not known."""
     which = value.WhichOneof("value_type")
     if which != "array_value":
         return _TYPES.get(which or "", _UNKNOWN)
@@ -31,7 +31,7 @@ def type_text(value: Pb) -> str:
 
 
 def union(types: Iterable[str]) -> str:
-    """`int | str | None`, in an order that does not depend on that of the values."""
+    """A union such as `int | str | None`, in an order that does not depend on that of `types`."""
     found = set(types)
     if any(text.startswith("list[") for text in found - {_EMPTY}):
         found.discard(_EMPTY)

@@ -17,7 +17,8 @@ class Sink(Protocol):
     def add(self, item: Handled) -> None: ...
 
     def left_out(self) -> Callable[[Any], bool] | None:
-        """Whether a PageResult is not to be handled; None: all are."""
+        """A function that says whether a PageResult must not be handled; None if all are handled.
+        """
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the engine needs of a handler, whichever form of updater it calls."""
+"""What the engine needs from a handler, whichever form of updater it calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AnyHandler(Protocol):
 
     @property
     def requests(self) -> int:
-        """How many were sent for the handler's reads so far, one after the other."""
+        """How many requests the handler's reads have sent so far, one after the other."""
 
     @property
     def commits_itself(self) -> bool:
@@ -43,10 +43,10 @@ class AnyHandler(Protocol):
         """Handle a PageResult with this serialized key. Call it while `open`."""
 
     def handle_many(self, results: Iterable[Any]) -> Iterator[Handled]:
-        """Handle PageResults; their outcomes in the same order. Call it while `open`."""
+        """Handle PageResults and yield their outcomes in the same order. Call it while `open`."""
 
     def forget_reads(self) -> None:
-        """What is handled next reads anew."""
+        """Forget what was read: the next call reads it again."""
 
     def handle_again(self, item: Handled, result: Any) -> None:
         """Handle an entity again, with what was just read. The first outcome is forgotten."""
@@ -55,4 +55,4 @@ class AnyHandler(Protocol):
         """`handle`, after a write of the same entity was refused as a conflict."""
 
     def watch_client(self, on_commit: Callable[[], None] | None) -> None:
-        """Call this before a handler writes through its client."""
+        """Have `on_commit` called before a handler writes through its client."""

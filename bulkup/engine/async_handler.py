@@ -36,7 +36,7 @@ from bulkup.engine.event_loop import LoopThread
 from bulkup.engine.handled import Handled
 
 CLOSE_S = 5.0
-"""How long tasks that were cancelled, and what the updater closes, may take to end."""
+"""How long cancelled tasks, and the updater's `aclose`, may take to end."""
 
 
 HURRIED_S = 0.1
@@ -55,9 +55,9 @@ class Outcome(NamedTuple):
     """The outcome of a call."""
 
     item: Handled | None
-    """None: it has not been handled, because the run ends."""
+    """None if the entity was not handled because the run ends."""
     error: BaseException | None = None
-    """What ends the run."""
+    """The error that ends the run, if any."""
     own: LazyEntity | None = None
 
 
@@ -70,7 +70,7 @@ class _Slot(CallSlot):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.tasks: list[asyncio.Task[Any]] = []
-        """Those that the call has started."""
+        """The tasks that the call has started."""
 
     def _is_open(self) -> bool:
         return self.own is not NOTHING
@@ -88,14 +88,14 @@ class _Slot(CallSlot):
 
 
 class AsyncHandler(WriteSink):
-    """As a `Handler`, for as many entities at once as the updater's `concurrency` says.
+    """Like a `Handler`, but for as many entities at once as the updater's `concurrency` says.
 
-    The setup's `calls`: what is called with each entity, and may be awaited.
+    The setup's `calls` is called with each entity, and may return an awaitable.
     """
 
     serves_many = True
     requests = 0
-    """Handlers wait for theirs together."""
+    """Not counted, because handlers wait for their requests together."""
 
     def __init__(self, setup: CallSetup, rpc: Rpc) -> None:
         updater = setup.updater
@@ -115,7 +115,7 @@ class AsyncHandler(WriteSink):
         self.moves = False
         self.handled: LazyEntity
         self.on_wait: Callable[[], None] = lambda: None
-        """Called while outcomes are waited for; may raise."""
+        """Called while waiting for outcomes; may raise."""
         self._on_commit: Callable[[], None] | None = None
         self._retries: deque[tuple[Any, ...]] = deque()
         self._thread = LoopThread(threads=updater.concurrency)
@@ -135,7 +135,8 @@ class AsyncHandler(WriteSink):
         return writing_to(self, self._updater)
 
     def _begin(self) -> None:
-        """The connection of the run is for its own thread: whoever waits there renews the lease."""
+        """Open a connection for the handlers. The run's own connection is for the run's thread
+        only, because a wait on it renews the lease."""
         self._own_rpc = own = self._rpc.beside()
         own.on_retry = lambda *retry: self._retries.append(retry)
         client = getattr(self._updater, "client", None)
@@ -167,7 +168,8 @@ class AsyncHandler(WriteSink):
             raise error
 
     def watch_client(self, on_commit: Callable[[], None] | None) -> None:
-        """Call this, on the loop's thread, before a handler writes through its client."""
+        """Have `on_commit` called, on the loop's thread, before a handler writes through its
+        client."""
         self._on_commit = on_commit
 
     @property
@@ -175,18 +177,18 @@ class AsyncHandler(WriteSink):
         return bool(self._first.reads.commits_itself)
 
     def start(self, given: Given, done: Callable[[Outcome], None], *, alone: bool = False) -> int:
-        """Handle an entity as soon as there is room for it; `alone`: at once. `done` is called on
-        the loop's thread. Returns the number of the task."""
+        """Handle an entity as soon as there is room for it; with `alone`, at once. `done` is called
+        on the loop's thread. Returns the number of the task."""
         number = next(self._numbers)
         self._thread.soon(self._start, number, given, done, alone)
         return number
 
     def stop_starting(self) -> None:
-        """Entities that wait for room are not handled any more."""
+        """Do not handle the entities that still wait for room."""
         self._is_stopping = True
 
     def hurry(self) -> None:
-        """Do not wait for what is cancelled."""
+        """Do not wait long for cancelled calls to end."""
         self._close_s = HURRIED_S
 
     def cancel(self) -> None:
@@ -194,7 +196,8 @@ class AsyncHandler(WriteSink):
         self._thread.soon(self._cancel, None)
 
     def handle_many(self, results: Iterable[Any]) -> Iterator[Handled]:
-        """Handle PageResults, `concurrency` at once; ends at the first that a stop has left."""
+        """Handle PageResults, `concurrency` at once. Ends at the first one that was not handled
+        because of a stop."""
         waiting = {}
         for result in results:
             future: Future[Outcome] = Future()
@@ -210,7 +213,7 @@ class AsyncHandler(WriteSink):
             self._thread.soon(self._cancel, [*waiting])
 
     def forget_reads(self) -> None:
-        """Each call reads anew."""
+        """Nothing to forget: each call reads anew."""
 
     def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
         return self._alone(Given(result, key, cursor))
@@ -269,7 +272,8 @@ class AsyncHandler(WriteSink):
 
         def ended(task: asyncio.Task[None]) -> None:
             del self._running[number]
-            # Not its result: a GeneratorExit of a handler's task closes all that awaits it.
+            # Do not ask for its result: a GeneratorExit in a handler's task closes everything that
+            # awaits it.
             if not task.cancelled():
                 task.exception()
             done(outcomes[0] if outcomes else _NOT_HANDLED)
@@ -280,7 +284,7 @@ class AsyncHandler(WriteSink):
         task.add_done_callback(ended)
 
     def _cancel(self, numbers: Iterable[int] | None) -> None:
-        """`None`: all."""
+        """Cancel the tasks with these numbers; `None`: all tasks."""
         for number in [*self._running] if numbers is None else numbers:
             if number in self._running:
                 self._running[number].cancel()
@@ -327,8 +331,8 @@ class AsyncHandler(WriteSink):
         done(Outcome(item, None, own))
 
     def _left_running(self, slot: _Slot) -> BaseException | None:
-        """An error if the updater's own code works on: what it puts would be refused. Libraries
-        may keep tasks, for a connection for example."""
+        """Returns an error if a task of the updater's own code is still running: what it puts would
+        be refused. Libraries may leave tasks running, for example for a connection."""
         for task in slot.tasks:
             code = getattr(task.get_coro(), "cr_code", None)
             if code is None or task.done() or code.co_filename != self._file:
@@ -345,7 +349,7 @@ class AsyncHandler(WriteSink):
             self._on_commit()
 
     async def _close(self) -> BaseException | None:
-        """Cancel what runs, and call the updater's `aclose`. Returns what that raises."""
+        """Cancel what runs, and call the updater's `aclose`. Returns what `aclose` raises."""
         self._cancel(None)
         await asyncio.gather(*self._running.values(), return_exceptions=True)
         try:
@@ -368,7 +372,8 @@ class AsyncHandler(WriteSink):
         return slot
 
     def _slot(self) -> _Slot | None:
-        """That of the call whose task, or thread, asks; None: there is none, or it has ended."""
+        """The slot of the call whose task or thread asks; None if there is no such call, or it has
+        ended."""
         call = current_call()
         if call is None or not isinstance(call.sink, _Slot) or call.own is not call.sink.own:
             return None

@@ -1,8 +1,9 @@
-"""Calls an updater's `handle_batch`: entities in, for each its own writes or its own failure out.
+"""Calls an updater's `handle_batch`: entities in; out come, for each entity, its own writes or its
+own failure.
 
-What one entity asks for stays apart from the others, so a batch may be committed in parts, and one
-bad entity costs one entity. For that each write belongs to one of them: that of an entity of the
-batch to itself, any other to the one that is named with it.
+What each entity asks for is kept apart, so a batch may be committed in parts, and one bad entity
+costs one entity. For this, each write belongs to one entity of the batch: a write of such an entity
+belongs to that entity, and any other write to the entity that is named with it.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class _Slot(CallSlot):
 
 
 class _Writes(dict[bytes, Any]):
-    """What the call that is running has put and deleted, for its reads."""
+    """What the current call has put and deleted, so that its reads see it."""
 
     def __init__(self, batch: BatchHandler) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ class _Writes(dict[bytes, Any]):
 
 
 class BatchHandler(WriteSink):
-    """As a `Handler`, for batches."""
+    """Like a `Handler`, for batches."""
 
     def __init__(self, setup: CallSetup) -> None:
         self._updater = setup.updater
@@ -89,7 +90,7 @@ class BatchHandler(WriteSink):
         slots = replace(setup, calls=lambda _: None)
 
         def make_slot(beside: _Slot | None) -> _Slot:
-            """One more slot, beside the first one."""
+            """Make one more slot, which shares with `beside` (see `CallSlot`)."""
             slot = _Slot(slots, beside)
             slot.batch = self
             return slot
@@ -105,12 +106,12 @@ class BatchHandler(WriteSink):
         self._make_slot = make_slot
         self._slots = [first]
         self._active: list[_Slot] = []
-        """Those of the call that is running."""
+        """The slots of the current call."""
         self._by_id: dict[int, _Slot] = {}
         self._by_key: dict[bytes, _Slot] = {}
-        """Made when somebody asks; empty until then."""
+        """Filled when it is first needed; empty until then."""
         self._owners: dict[bytes, _Slot] = {}
-        """Whose write that of another key is."""
+        """By key that is not in the batch: the slot that writes it."""
         self.moves = False
         self.handled: LazyEntity
         """The entity of the outcome that was yielded last."""
@@ -132,14 +133,15 @@ class BatchHandler(WriteSink):
     # --- calling the updater ---
 
     def handle_many(self, results: Iterable[Any]) -> Iterator[Handled]:
-        """Handle PageResults with one call; with one for each, if that raises and names nobody.
+        """Handle PageResults with one call. If it raises, each entity that it has not named with
+        `fail` is handled again alone.
 
         What one call has read is noted with the first of its entities (`Handled.together`).
         """
         return self._handle([_Given(r, r.entity.key, r.cursor) for r in results])
 
     def forget_reads(self) -> None:
-        """Each call reads anew."""
+        """Nothing to forget: each call reads anew."""
 
     def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
         return next(self._handle([_Given(result, key, cursor)]))
@@ -165,8 +167,8 @@ class BatchHandler(WriteSink):
     def _call(
         self, given: Sequence[_Given], once_more: bool
     ) -> Sequence[tuple[Handled | None, _Slot | None]]:
-        """Call the updater once. An outcome is None if it has raised and named another entity, or
-        none: that one is to be handled alone."""
+        """Call the updater once. If it raises for several entities, the outcome of each one that it
+        has not named with `fail` is None: that entity must be handled alone."""
         self.reads.clear()
         self._cache.results.clear()
         outcomes: list[tuple[Handled | None, _Slot | None]] = []
@@ -203,8 +205,8 @@ class BatchHandler(WriteSink):
             self._owners.clear()
 
     def _begin(self, one: _Given, item: Handled, once_more: bool) -> _Slot | None:
-        """The slot of an entity that the updater is to be called with; None: its outcome is clear
-        without a call."""
+        """The slot of an entity to call the updater with; None if its outcome is known without a
+        call."""
         if self._may_be_absent and one.result.version == ABSENT:
             item.vanished = True
             return None
@@ -231,7 +233,7 @@ class BatchHandler(WriteSink):
         return slot
 
     def _call_updater(self) -> BaseException | None:
-        """What it has raised. Raises what ends the run."""
+        """Call the updater. Returns what it raised, if anything; raises what ends the run."""
         self.own = object()  # tells this call from others, and is nothing that could be put
         try:
             returned: Any = self._updater.handle_batch(  # type: ignore[func-returns-value]
@@ -308,14 +310,14 @@ class BatchHandler(WriteSink):
         return self._keys().get(key_bytes(key_to_pb(key)))
 
     def _keys(self) -> dict[bytes, _Slot]:
-        if not self._by_key:  # a page may encode a key in another way
+        if not self._by_key:  # a page may encode the same key differently
             self._by_key.update((key_bytes(key_of(s.own_key)), s) for s in self._active)
         return self._by_key
 
     # --- called by slots ---
 
     def claim(self, key: bytes, slot: _Slot) -> None:
-        """A slot writes this key. Raises ValueError if the key is another slot's."""
+        """Note that a slot writes this key. Raises ValueError if the key is another slot's."""
         member = self._keys().get(key)
         if member is slot:
             return
@@ -341,7 +343,8 @@ class BatchHandler(WriteSink):
 
 
 def _of_entity(error: BaseException) -> BaseException:
-    """An error that is the entity's fault. Raises it if Datastore is unavailable."""
+    """Return an error that is the entity's fault; raise it if it says that Datastore is
+    unavailable."""
     end_if_fork()
     if isinstance(error, CallError) and error.worth_another_try:
         raise error

@@ -37,7 +37,8 @@ class BatchLimits:
         self.entities = min(self._most, size)
 
     def learn(self, error: CallError) -> bool:
-        """Lower the limits if the refusal names one that was not known; returns whether it did."""
+        """Lower the limits if the refusal shows a limit that was not known. Returns whether it did.
+        """
         if "too many entity groups" in error.details and self._most > LEGACY_MAX_WRITES:
             self._most = LEGACY_MAX_WRITES
             self.set_batch_size(self.entities)
@@ -65,9 +66,11 @@ class Batch:
         self.size = 0
         """Bytes of its mutations."""
         self.as_built = True
-        """No entity was handled again: no two write the same key, and the size has not changed."""
+        """No entity was handled again, so no two entities write the same key, and the size is
+        unchanged."""
         self.foreign: set[bytes] = set()
-        """Keys that handlers of other entities write, or wrote before they were called again."""
+        """Keys that handlers of other entities write, or wrote before these handlers were called
+        again."""
         self._marks: set[bytes] | None = None
 
     @property
@@ -76,13 +79,14 @@ class Batch:
 
     @property
     def needs_commit(self) -> bool:
-        """It writes something, or there is something to note: a failure or a log line."""
+        """It writes something, or has a failure or a log line to record."""
         return bool(self.write_count) or any(
             item.failure is not None or item.log_lines for item in self.items
         )
 
     def add(self, item: Handled, limits: BatchLimits) -> bool:
-        """Add an entity if one commit can take it too. The first one always fits."""
+        """Add an entity if the same commit can take it too; returns whether it can. The first one
+        always fits."""
         writes = len(item.writes)
         if self.items and (
             self.write_count + writes > limits.entities or self.size + item.size > limits.bytes
@@ -109,9 +113,9 @@ class Batch:
     def next_span(self, limits: BatchLimits, suspects: int) -> Sequence[Handled]:
         """The next entities to commit: the carried ones, and as many more as one commit takes.
 
-        `suspects`: entities at the front among which the server refuses one; takes half of them.
-        One entity is always taken, however large. Two that write the same key are never taken
-        together.
+        `suspects`: how many entities at the front include one that the server refuses; half of them
+        are taken. At least one entity is taken, however large. Two that write the same key are
+        never taken together.
         """
         small = self.write_count <= limits.entities and self.size <= limits.bytes
         if small and self.as_built and not suspects:
@@ -134,7 +138,7 @@ class Batch:
         return self.items[: self.carried + count]
 
     def drop_done(self, length: int) -> None:
-        """The first `length` entities are done."""
+        """Remove the first `length` entities, which are done."""
         self.part_start = self.items[length - 1].cursor
         del self.items[:length]
         self.part += 1

@@ -33,8 +33,8 @@ class HandlerOverBudget(Exception):
 class Budget:
     """Counts the failures of a run over all its runners.
 
-    `handled`: how many entities have been handled, and how many there are, if that is known; with
-    True it waits for that.
+    `handled` returns how many entities have been handled and how many there are, or None if that is
+    unknown. Called with True, it may wait for the total.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Budget:
         self.max_failures = max_failures
         self.failed = already
         self.failed_elsewhere = 0
-        """In other ranges of the same run, as far as is known."""
+        """Failures in other ranges of the same run, as far as is known."""
         self._on_failure = on_failure
         self._handled = handled
 
     @property
     def allowed(self) -> int:
-        """How many entities may have failed, as far as is known; -1: no limit."""
+        """How many entities may fail, as far as is known; -1: no limit."""
         return self.max_failures.allowed(*self._handled(False))
 
     def spend(self, failure: Failure) -> None:

@@ -1,4 +1,5 @@
-"""How a failed handler call is told: as what it raised, or as the server would say it."""
+"""Turns a failed handler call into a failure: with what it raised, or with what the server would
+say."""
 
 from __future__ import annotations
 
@@ -14,13 +15,15 @@ from bulkup.engine.handled import Handled
 
 
 class LeftAloneError(Exception):
-    """Raised by an updater of bulkup's own for an entity that it may not change, and says why."""
+    """Raised by bulkup's own updaters for an entity that they must not change. The message says
+    why."""
 
 
 def fail_with(
     updater: Updater, item: Handled, error: BaseException, names: Iterable[str] = ()
 ) -> None:
-    """`names`: the properties of the entity, one of which may be meant by one that it lacks."""
+    """Turn the entity into a failure. `names`: its properties, one of which may be meant if the
+    handler asked for one that it lacks."""
     where = blame(updater, error)
     if isinstance(error, LimitError):  # what the server would say, only sooner
         item.fail("write", f"INVALID_ARGUMENT: {error}{where}", user_traceback(error))

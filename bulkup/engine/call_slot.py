@@ -1,4 +1,4 @@
-"""A handler call that is not over when another one begins: one of a batch, or one that waits."""
+"""A handler call that may still be open when another one begins: in a batch, or while it waits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bulkup.engine.previewed import CallReads
 class CallSlot(HandlerCall):
     """What the call for one entity asks for, from `begin` to `end`.
 
-    `beside`: another slot of the same handler, to share everything with that is not part of one
-    call.
+    `beside`: another slot of the same handler. The two share everything that does not belong to a
+    single call.
     """
 
     _read: Any
@@ -34,16 +34,16 @@ class CallSlot(HandlerCall):
 
     @property
     def patches(self) -> bool:
-        """It changes the message that was read."""
+        """A put changes the message that was read."""
         return self._in_place
 
     def reads_into(self, reads: CallReads) -> None:
-        """Note here what the call reads."""
+        """Record in `reads` what the call reads."""
         self.reads = reads
         self._versions = reads.versions
 
     def begin(self, result: Any, item: Handled, *, once_more: bool = False) -> LazyEntity:
-        """Take in a PageResult. Raises ValueError if a value of it is corrupt."""
+        """Begin the call for a PageResult. Raises ValueError if one of its values is corrupt."""
         self._read = result.entity
         self._item = item
         self._key = item.key
@@ -61,7 +61,8 @@ class CallSlot(HandlerCall):
         return entity
 
     def end(self, error: BaseException | str | None = None) -> Handled:
-        """The outcome. `error`: the call has failed, and what it asked for is dropped."""
+        """End the call and return its outcome. `error`: why the call has failed; what it asked for
+        is dropped."""
         item = self._item
         if isinstance(error, str):
             item.fail("fail", error)

@@ -16,7 +16,8 @@ from bulkup.datastore.rpc import Rpc
 from bulkup.datastore.user_client import CheckClient
 
 Objection = tuple[str, str]
-"""Why a check does not hold: after `check_before of NAME`; and more lines, such as a traceback."""
+"""Why a check does not hold, worded to follow `check_before of NAME`; and further lines, such as a
+traceback."""
 
 
 def has_check(updater: Updater, name: str) -> bool:
@@ -27,7 +28,8 @@ def has_check(updater: Updater, name: str) -> bool:
 
 
 def objection(updater: Updater, name: str, rpc: Rpc) -> Objection | None:
-    """Call a check; None: it holds, or there is none. Raises KeyboardInterrupt, HeldError."""
+    """Call a check. Returns None if it holds or the updater has none. Raises KeyboardInterrupt,
+    HeldError."""
     if not has_check(updater, name):
         return None
     check: Callable[[Any], Any] = getattr(updater, name)
@@ -45,7 +47,7 @@ def objection(updater: Updater, name: str, rpc: Rpc) -> Objection | None:
 
 
 def read_check(result: object) -> Objection | None:
-    """What a check means by what it has returned; None: it holds."""
+    """What the result of a check means; None if the check holds."""
     if result is None or result is True:
         return None
     if result is False:
@@ -60,7 +62,7 @@ def read_check(result: object) -> Objection | None:
 
 
 def check_before(updater: Updater, name: str, rpc: Rpc) -> None:
-    """Raises UpdaterError unless the updater's `check_before` holds. `name`: the updater's."""
+    """Raises UpdaterError unless the updater's `check_before` holds. `name`: the updater's name."""
     found = objection(updater, "check_before", rpc)
     if found is not None:
         raise UpdaterError(

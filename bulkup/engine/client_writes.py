@@ -10,15 +10,16 @@ from bulkup.engine.handled import Write
 
 
 class ClientWrites:
-    """The writes of the last call that had any. A call is told by the message of its entity.
+    """The writes of the last call that had any. A call is identified by the message of its entity.
 
-    `read`: the versions that the call which is running has read.
+    `read`: the versions that the current call has read.
     """
 
     def __init__(self, read: Mapping[bytes, int]) -> None:
         self._read = read
         self._written: dict[bytes, tuple[bool, int]] = {}
-        """By key: whether the call has read it before, and the version it has made."""
+        """By key: whether the call had read it before it wrote it, and the version that the write
+        created."""
         self._message: Any = None
 
     def note(self, message: Any, versions: Iterable[tuple[bytes, int]]) -> None:
@@ -35,11 +36,12 @@ class ClientWrites:
     def why_refused(
         self, message: Any, own_key: bytes, writes: Iterable[Write | None]
     ) -> str | None:
-        """How the call guards a write with a version that it has itself made an old one; None: it
-        does not.
+        """Why the guard of a write must be refused: the call itself has replaced the guarded
+        version, by writing through its client. None if there is no such write.
 
-        Looked for in a repetition only. A write through the client may change nothing the second
-        time, and then the guard holds. If it does, no further repetition would help.
+        Checked only when an entity is handled again. A write through the client may change nothing
+        the second time, and then the guard holds. If it does change something, calling the handler
+        once more would not help.
         """
         if self._message is not message:
             return None

@@ -42,7 +42,7 @@ MAX_HANDLING_S = 2.0
 class OpenBatch(NamedTuple):
     batch: Batch
     commit: SentCommit | None
-    """Its first commit; None: it needs none."""
+    """Its first commit; None if it needs none."""
 
 
 class Committer:
@@ -62,7 +62,7 @@ class Committer:
         self._resolver = CommitResolver(context, shard)
         self._peers = peers
         self._held: deque[Batch] = deque()
-        """Complete, and held back (`engine/unwritten.py`)."""
+        """Batches that are complete, but held back (`engine/unwritten.py`)."""
         self._in_flight: deque[OpenBatch] = deque()
         self._building = Batch(start=shard.low_cursor)
         self._since: float | None = None
@@ -73,7 +73,7 @@ class Committer:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is in flight or waits to be sent."""
+        """Nothing is in flight or waiting to be sent."""
         return not (self._in_flight or self._held or self._building.items)
 
     @property
@@ -95,7 +95,7 @@ class Committer:
         self._context.throttle.concurrency.waited_for(len(self._peers))
 
     def _open_batches(self) -> list[Batch]:
-        """The batches of all shards that are not done."""
+        """All batches that are not done, of all shards."""
         return [
             batch
             for peer in self._peers
@@ -105,7 +105,7 @@ class Committer:
         ]  # fmt: skip
 
     def oldest_open(self) -> Iterator[Handled]:
-        """The first entity of each shard that is not done."""
+        """For each shard, its first entity that is not done."""
         for peer in self._peers:
             for batch in (*(sent.batch for sent in peer._in_flight), *peer._held, peer._building):
                 if batch.items:
@@ -113,7 +113,7 @@ class Committer:
                     break
 
     def left_out(self) -> Callable[[Any], bool] | None:
-        """See `Sink.left_out`. Asked for every page, so that most entities are not looked at."""
+        """See `Sink.left_out`. Asked once per page, so that in most runs no entity is checked."""
         self._context.made.catch_up()
         if self._context.query.ranged or self._context.query.since_ns:
             return self._is_left_out
@@ -128,27 +128,29 @@ class Committer:
         return is_made is not None and is_made(result)
 
     def _is_handled(self, result: Any) -> bool:
-        """Whether the entity came before: the query may return one twice."""
+        """Whether the scan has returned the entity before: the query may return one twice."""
         key = result.entity.key
         return any(item.key == key for item in self._building.items) or (
             self._context.journal.is_handled(key)
         )
 
     def read_again(self, key: bytes) -> Any:
-        """Read an entity whose page is older than what another one's handler writes, once that has
-        landed. None: it was deleted or no longer matches the query. Raises what `drain` raises."""
+        """Read an entity again whose page is older than a write of it by another entity's handler,
+        once that write has landed. Returns None if it was deleted or no longer matches the query.
+        Raises what `drain` raises."""
         if self.foreign.get(key):
             self.drain_all()
         query = self._context.query.narrowed_to(key_of(key))
         answer = self._context.rpc.page(query, self._context.query.namespace).result()
         for result in answer.batch.entity_results:
             is_made = self._context.made.is_made
-            # One that was deleted and made anew is another entity than the one that was read.
+            # An entity that was deleted and created again is not the one that was read.
             return None if is_made is not None and is_made(result) else result
         return self._context.query.without_entity(key)
 
     def is_stale(self, reads: Sequence[bytes]) -> bool:
-        """Whether an open batch writes what a handler has read: keys, and marks of queries."""
+        """Whether an open batch writes what a handler has read. `reads`: keys, and marks of
+        queries."""
         batches = [batch for batch in self._open_batches() if batch.write_count]
         return any(not batch.marks.isdisjoint(reads) for batch in batches)
 
@@ -257,7 +259,7 @@ class Committer:
             self._resolve_oldest()
 
     def settle(self) -> None:
-        """The same, but leave held batches held."""
+        """Like `drain`, but leave held batches held."""
         self.send_batch()
         while self._in_flight:
             self._resolve_oldest()
@@ -289,8 +291,8 @@ class Committer:
             self._stopwatch.switch(did)
 
     def give_up_held(self) -> None:
-        """The run ends while batches are held back, or are not what its plan says. Their entities
-        are not done."""
+        """Drop batches that are held back, or do not match the run's plan, because the run ends.
+        Their entities are not done."""
         unwritten = self._context.unwritten
         for batch in (*self._held, self._building):
             unwritten.counts += sum_of(batch.items, beside=bool(batch.foreign))
@@ -299,7 +301,7 @@ class Committer:
         self._held.clear()
 
     def note_applied(self) -> None:
-        """A batch has ended the run with its outcome unknown: note which commits after it were
+        """After a batch has ended the run with its outcome unknown: note which later commits were
         applied."""
         while self._in_flight:
             _, commit = self._in_flight.popleft()

@@ -1,4 +1,4 @@
-"""What the commits of a run share, and where those of one shard stand."""
+"""What all commits of a run share, and how far the commits of one shard are."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from bulkup.state.markers import Markers
 from bulkup.state.notes import Notes
 
 NEIGHBOUR_PATIENCE = 16
-"""This many conflicts over other entities count as one of the entity itself. Of two runs that do
-nothing but count in one counter, one had 9 in a row after 60 entities."""
+"""This many conflicts over other entities count as one over the entity itself. When two runs did
+nothing but increment one counter, one of them had 9 in a row after 60 entities."""
 
 
 class LiveMarker(NamedTuple):
@@ -43,22 +43,23 @@ class LiveMarker(NamedTuple):
 
 
 class ForeignKeys(dict[bytes, int]):
-    """Keys that handlers of other entities write, and how many open batches do.
+    """Keys that handlers of other entities write, and how many open batches write each.
 
-    A key whose batches have landed stays, with 0, until no page that was requested before that is
-    left to be handled: such a page shows the entity as it was. A dict, because every entity is
+    A key whose batches have landed stays, with count 0, while pages that were requested before that
+    are still to be handled: such a page shows the entity as it was. A dict, because every entity is
     looked up in it.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.landings = 0
-        """How often batches with such keys have landed. A page knows those before its request."""
+        """How many batches with such keys have landed. A page knows the landings before its
+        request."""
         self._landed: dict[bytes, int] = {}
-        """Keys with 0 by their landing, oldest first."""
+        """For each key with count 0: the number of its last landing, oldest first."""
 
     def note(self, batch: Batch, item: Handled) -> None:
-        """An open batch holds this entity."""
+        """Note that an open batch holds this entity."""
         for write in item.writes:
             if write.key != item.key and write.key not in batch.foreign:
                 batch.foreign.add(write.key)
@@ -66,7 +67,7 @@ class ForeignKeys(dict[bytes, int]):
                 self._landed.pop(write.key, None)
 
     def release(self, batch: Batch) -> None:
-        """A batch is no longer open."""
+        """Note that a batch is no longer open."""
         if not batch.foreign:
             return
         self.landings += 1
@@ -76,7 +77,7 @@ class ForeignKeys(dict[bytes, int]):
                 self._landed[key] = self.landings
 
     def forget(self, oldest: int) -> None:
-        """All pages that are left to be handled know this many landings."""
+        """Forget the first `oldest` landings: all pages that are left to be handled know them."""
         for key in [*takewhile(lambda key: self._landed[key] <= oldest, self._landed)]:
             del self._landed[key], self[key]
 
@@ -89,11 +90,12 @@ class ConflictPolicy:
     handle_again: Callable[[Handled, Any], None]
 
     def is_too_much(self, item: Handled, overtaken: Sequence[Write]) -> bool:
-        """Count a conflict of an entity, whose guards have refused these writes.
+        """Count a conflict of an entity, whose guards have refused these writes. Returns whether it
+        has had too many.
 
-        Runs that count in the same counter get in each other's way for as long as they work, so a
-        neighbour may be overtaken more often than the entity itself. Not if its handler did not
-        read it anew: then calling it again changes nothing.
+        Runs that increment the same counter collide for as long as they work, so writes to other
+        entities may be refused more often than writes to the entity itself. Not if the handler did
+        not read the other entity again: then calling it again changes nothing.
         """
         refused = {(write.key, write.version) for write in overtaken}
         is_old = not refused.isdisjoint(item.refused)
@@ -111,7 +113,7 @@ class CommittingRunner:
     runner: str
     """Its id, which its markers carry."""
     before_send: Callable[[], None]
-    """Called before a commit is sent, also again; raises to keep it from being sent."""
+    """Called before a commit is sent or sent again; raises to prevent that."""
     on_done: Callable[[Counts], None]
     unix_time: Callable[[], float]
 
@@ -143,7 +145,7 @@ class CommitContext:
 
 @dataclass
 class ShardProgress:
-    """Where the commits of one shard stand."""
+    """How far the commits of one shard are."""
 
     id: int
     low_number: int

@@ -31,7 +31,7 @@ legacy emulator counts them against its 25 entity groups."""
 
 FIRST_PAUSE_S = 0.002
 MAX_PAUSE_S = 0.1
-"""Before an entity is handled again that has had several conflicts, at most."""
+"""The longest pause before an entity that has had several conflicts is handled again."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class SentCommit:
     call: Call[Any]
     row: BatchRow
     image_frame: int = 0
-    """Of its before-images."""
+    """The id of the frame with its before-images; 0: none."""
 
 
 class CommitResolver:
@@ -114,7 +114,7 @@ class CommitResolver:
         )  # fmt: skip
 
     def resolve(self, batch: Batch, commit: SentCommit | None) -> None:
-        """Bring a batch to a definite outcome. `commit`: its first commit; None: it writes nothing.
+        """Bring a batch to a definite outcome. `commit`: its first commit; None if it needs none.
 
         Raises CallError, BudgetExceeded, HeldError; then its outcome is unknown.
         """
@@ -191,7 +191,7 @@ class CommitResolver:
             self._images.answered(commit.image_frame, commit.row, answer)
 
     def note_applied(self, commit: SentCommit, answer: Any) -> None:
-        """A commit after one whose outcome is unknown was applied."""
+        """Note that a commit was applied that was sent after one whose outcome is unknown."""
         self._note_images(commit, answer)
         self.note_done(commit.row, low=None)
 
@@ -212,7 +212,7 @@ class CommitResolver:
         self.note_done(row, low=low)
 
     def note_done(self, row: BatchRow, *, low: tuple[int, bytes] | None) -> None:
-        """A part that was sent is done."""
+        """Note that a part that was sent is done."""
         self._journal.batch_done(row, low=low)
         self._count(row, at_mark=low is not None)
 
@@ -224,8 +224,8 @@ class CommitResolver:
         self._runner.on_done(row.counts)
 
     def _nothing_to_write(self, batch: Batch) -> None:
-        """Such a batch, if it says nothing either, needs no commit and gets no marker: only the
-        journal knows it."""
+        """Note a batch without writes, failures and log lines as done. It needs no commit and gets
+        no marker, so only the journal knows it."""
         row = self._row(batch, batch.items)
         self._journal.batch_done(
             row,
@@ -249,7 +249,7 @@ class CommitResolver:
         False: nothing has changed, so the commit was refused for another reason.
         """
         tries = max(item.conflicts for item in span)
-        if tries > 1:  # others write the same at the same pace: get out of step
+        if tries > 1:  # others write the same entities at the same pace: get out of step
             longest_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries, 10))
             self._rpc.nap(random.uniform(0, longest_s))  # noqa: S311 - no secret
         guarded = {w.key for item in span for w in item.writes if w.version}
@@ -269,7 +269,7 @@ class CommitResolver:
 
     def _handle_changed(self, item: Handled, overtaken: Sequence[Write], found: Any) -> None:
         """Handle an entity again when its guards have refused these writes. `found`: the entity as
-        it is now; None: deleted."""
+        it is now; None if it was deleted."""
         fresh = self._still_matching(item, found)
         if fresh is None:
             item.drop_writes()
@@ -298,7 +298,7 @@ class CommitResolver:
             return self._query.without_entity(item.key)
         is_made, result = self._made.is_made, page_result(found)
         if is_made is not None and is_made(result):
-            return None  # deleted and made anew: another entity than the one that was read
+            return None  # deleted and created again: not the entity that was read
         if not self._query.has_filters:
             return result
         answer = self._rpc.page(
@@ -330,7 +330,7 @@ class CommitResolver:
     # --- markers ---
 
     def _pick_markers_to_clear(self, batch: Batch) -> None:
-        """A marker below the low-water mark adds nothing to the marker at the mark."""
+        """Pick markers below the low-water mark: they add nothing to the marker at the mark."""
         now = self._runner.unix_time()
         live_markers = self._shard.live_markers
         for _ in range(len(live_markers)):
@@ -345,8 +345,8 @@ class CommitResolver:
 
 
 def sum_of(items: Sequence[Handled], *, beside: bool) -> Counts:
-    """Adds plain integers, because this looks at every entity of a run. `beside`: some may write
-    other entities, too."""
+    """The counts of these entities. Adds plain integers, because this handles every entity of a
+    run. `beside`: some of them may write other entities, too."""
     puts = deletes = unchanged = failed = vanished = conflicts = unwritten = 0
     other_puts = other_deletes = 0
     for item in items:

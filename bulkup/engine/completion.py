@@ -22,8 +22,9 @@ MAX_REMOVED_WITH_END = 400
 
 
 class Completion:
-    """Gives a run back. `resumed`: other runners have worked on it before this one. `keeps_notes`:
-    of a range, the notes stay until the whole run ends, and so do the markers of earlier runners.
+    """Gives a run back when its runner ends. `resumed`: other runners have worked on it before this
+    one. `keeps_notes`: it is a range, whose notes stay until the whole run ends, and so do the
+    markers of earlier runners.
 
     `live_markers` below: the markers of all shards of this runner that are still in Datastore.
     """
@@ -52,7 +53,8 @@ class Completion:
     def finish(
         self, counts: Counts, live_markers: Sequence[LiveMarker], successor: RunRecord | None
     ) -> None:
-        """The run is finished. Raises HeldError, CallError when that could not be recorded."""
+        """Record that the run is finished. Raises HeldError, CallError if that cannot be recorded.
+        """
         now = self._clock.unix()
         fenced_until = self._fenced_until(live_markers)
         if fenced_until <= now and self._finish_at_once(
@@ -119,11 +121,13 @@ class Completion:
         clean: bool,
         only_end_left: bool = False,
     ) -> None:
-        """The runner ends before the run does. If Datastore is unavailable, its lease expires.
+        """Give the run back when the runner ends before the run does. If Datastore is unavailable,
+        the lease expires instead.
 
         `clean`: the outcome of every commit that was sent is known. `only_end_left`: every entity
-        is done. Recorded as a run without shards, whoever resumes it reads no entity again, even
-        with the checkpoint lost: markers would not tell what was done without a write.
+        is done. This is recorded as a run without shards, so that whoever resumes it reads no
+        entity again, even if the checkpoint is lost: markers do not show what was done without a
+        write.
         """
         if not clean:
             # Try once only: the runner may have ended because Datastore is unavailable.

@@ -13,16 +13,15 @@ from bulkup.core.stop import Stopped, StopRequest
 from bulkup.engine.holding import Holding
 
 CHECK_EVERY_S = 0.1
-"""How often limits, progress and the lease are looked at while entities are handled."""
+"""How often limits, progress and the lease are checked while entities are handled."""
 
 
 class Control:
     """The requests that a runner obeys between two entities.
 
-    `can_resume`: False for a dry run, which leaves nothing to resume.
-    `on_check` reports progress, renews the lease, and adopts how the run is steered
-    (`engine/steered.py`); it is called every CHECK_EVERY_S at most. `holding`: what makes the
-    runner wait, in `check`; None: nothing does.
+    `can_resume`: False for a dry run, which leaves nothing to resume. `on_check` reports progress,
+    renews the lease, and adopts how the run is steered (`engine/steered.py`); it is called at most
+    once every CHECK_EVERY_S. `holding`: what makes the runner wait, in `check`; None: nothing does.
     """
 
     def __init__(
@@ -45,14 +44,14 @@ class Control:
         self.handled = 0
         """Entities that this runner has handled."""
         self.next_check = 0.0
-        """When `monotonic` says this, the next check is due."""
+        """The time by `monotonic` at which the next check is due."""
         self.holding = holding
         self.settle: Callable[[], None] = lambda: None
         """Sends what is handled, and waits for all commits."""
         self.wait: Callable[[], None] = lambda: None
         """Waits for a moment."""
         self.ended: Stopped | None = None
-        """Why the driver wants the runner to end; None: it does not."""
+        """Why the driver wants the runner to end; None if it does not."""
         self._is_held = False
         stop.on_signal = self._check_at_once
 
@@ -114,7 +113,7 @@ class Control:
         return self._stop.is_asked
 
     def interrupted(self) -> Stopped:
-        """How a runner that was asked to stop ends."""
+        """What to raise to end a runner that was asked to stop."""
         if self._stop.signal is None:
             return Stopped(RunState.STOPPED, self._stop.cancelled, Exit.CANCELLED)
         name = self._stop.signal.name

@@ -1,4 +1,4 @@
-"""Entities to the worker processes and back, in the order of each shard's scan.
+"""Sends entities to the worker processes and takes them back, in the order of each shard's scan.
 
 One shard can keep all workers busy: its chunks wait in a queue, and are added to its commits in
 the order they were handed out, whichever worker finishes first.
@@ -32,7 +32,7 @@ class Dispatcher:
         self._max_chunks = workers.most_chunks
         self._written = WrittenLately() if workers.at_once else None
         self._out: deque[HandedOut] = deque()
-        """Chunks that were handed out, oldest first, while `_written` is kept."""
+        """Chunks that were handed out, oldest first; stays empty without `_written`."""
         self._handed_out = 0
         self._dispatched: set[bytes] = set()
         """Keys at the workers, for a query that may return an entity twice."""
@@ -52,7 +52,7 @@ class Dispatcher:
         self._workers.on_client_commit = on_commit
 
     def step(self, shard: ShardRunner) -> bool:
-        """Raises CallError of a handler's own reads, besides what HandlerPool.step raises."""
+        """Raises what HandlerPool.step raises, and CallError from a handler's own reads."""
         now = self._accounts.monotonic()
         if now >= self._accounts.control.next_check:
             self._accounts.control.check()
@@ -161,7 +161,7 @@ class Dispatcher:
         return chunk
 
     def _new_ones(self, results: Sequence[Any], is_left_out: Callable[[Any], bool]) -> list[Any]:
-        """Leave out entities that came before, and those that the run has made."""
+        """Leave out entities that the scan has returned before, and those that the run has made."""
         new: dict[bytes, Any] = {}
         for result in results:
             key = result.entity.key

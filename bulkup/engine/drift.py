@@ -1,4 +1,4 @@
-"""Stops a run that does something else than its plan says."""
+"""Stops a run that does something other than its plan says."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ DONE_BUT_DRIFTS = "every entity is done, and that is not what was planned: "
 
 
 class Drift:
-    """Looks at each batch before it is sent, so that no commit goes beyond the bound.
+    """Checks each batch before it is sent, so that no commit exceeds the bound.
 
-    A batch that would is given up: its entities are not done, and resume handles them again. What
-    a conflict changes in a batch after that is not seen here, but in the report.
+    A batch that would exceed it is dropped: its entities are not done, and resume handles them
+    again. What a conflict changes in a batch later is not seen here, but in the report.
 
     `done`: what earlier runners have done.
     """
@@ -31,7 +31,7 @@ class Drift:
         return bool(self._why)
 
     def look(self, batch: Counts) -> None:
-        """Raises Stopped when the batch must not be sent, and from then on."""
+        """Raises Stopped if the batch must not be sent, and for every later batch."""
         counts = self._counts + batch
         self._why = self._why or self._terms.too_many(counts, self._max_drift)
         if self._why:
@@ -48,8 +48,9 @@ def plan_outcome(
     *,
     is_repeated: bool = False,
 ) -> PlanOutcome | None:
-    """For the report of a run in this state. `reason`: why it is not finished. `is_repeated`: it is
-    a further pass (`--until-clean`), which handles less than was planned."""
+    """How the run compares with its plan, for the report of a run in this state. `reason`: why it
+    is not finished. `is_repeated`: it is a further pass (`--until-clean`), which handles less than
+    was planned."""
     if terms is None:
         return None
     if reason.startswith(DRIFTS):

@@ -37,7 +37,7 @@ class SeenKeys:
         self._db.close()
 
     def add(self, key: bytes) -> bool:
-        """Returns False if the key is there already."""
+        """Add a key. Returns False if it is there already."""
         added = self._db.execute(
             "INSERT INTO seen VALUES (?) ON CONFLICT DO NOTHING", (key_digest(key),)
         )
@@ -47,8 +47,8 @@ class SeenKeys:
 class DryRunSink:
     """Takes handled entities and reports what each would write.
 
-    `listener`: None if nobody is to hear of single changes, which saves comparing. `seen`: the
-    keys that came before, for a query that may return an entity twice.
+    `listener`: None if single changes are not reported, which saves comparing. `seen`: the keys
+    that the scan has returned before, for a query that may return an entity twice.
     """
 
     def __init__(
@@ -80,20 +80,21 @@ class DryRunSink:
                 else:
                     before = LazyEntity(item.before) if write.key == item.key else None
                     self._listener(would_put(before, written(write)))
-        if not self._unwritten.is_settled:  # asked before anything is counted
+        if not self._unwritten.is_settled:  # ask before anything is counted
             self._unwritten.look([item])
         self._on_done(sum_of([item], beside=True))
         if self._unwritten.is_holding:
             self._unwritten.hold(1, 0, 1)
 
     def check_end(self) -> None:
-        """Raises ChangesUnwrittenError when the entities are those that the run handles."""
+        """Call this at the end of the run or at its limit. Raises ChangesUnwrittenError if entities
+        were changed and none of them written."""
         if self._unwritten.is_holding:
             raise self._unwritten.error()
 
 
 def would_put(before: LazyEntity | None, after: Any) -> WouldChange:
-    """The event of a put. `before`: the entity as it is; None: it is new."""
+    """The event of a put. `before`: the entity as it is; None if it is new."""
     if before is None:
         before = LazyEntity(_empty(after))
     changes = tuple(

@@ -1,4 +1,4 @@
-"""The events of a runner: passed on to a listener, and the first of each kept for the report."""
+"""Passes the events of a runner on to a listener, and keeps the first of them for the report."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bulkup.core.model import Failure
 
 SHOWN_FAILURES = 20
 SHOWN_LOG_LINES = 20
-"""Numbers shown in a report; the checkpoint has all of them."""
+"""How many a report shows; the checkpoint has all of them."""
 
 
 class EventLog:
-    """A listener that passes events on to another one."""
+    """A listener that passes events on to another listener."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener

@@ -1,7 +1,7 @@
 """An event loop on a thread of its own, for handlers that wait.
 
-Not on the thread of the run: that one has to renew its lease, commit, and hear signals, whatever a
-handler does meanwhile.
+It does not use the run's thread, which must renew the lease, commit, and receive signals, whatever
+a handler does meanwhile.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ R = TypeVar("R")
 
 
 class LoopThread:
-    """Starts with its first task. A daemon: a handler that never returns must not keep Python from
-    ending."""
+    """Starts with its first task. A daemon thread, so that a handler that never returns cannot keep
+    Python from exiting."""
 
     def __init__(self, threads: int) -> None:
-        """`threads`: how many `asyncio.to_thread` has."""
+        """`threads`: how many threads `asyncio.to_thread` has."""
         self._threads = threads
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -39,11 +39,11 @@ class LoopThread:
         return self._loop
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> Future[R]:
-        """Start a coroutine there, from any other thread."""
+        """Start a coroutine on the loop, from any other thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def soon(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call a function there."""
+        """Call a function on the loop's thread."""
         self.loop.call_soon_threadsafe(function, *args)
 
     def _run(self) -> None:

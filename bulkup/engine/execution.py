@@ -70,7 +70,7 @@ class Execution(RunnerParts):
         )  # fmt: skip
         try:
             if self._role is not None:
-                pass  # whoever works on the run counts, once
+                pass  # the total is counted once for the whole run, not per range
             elif isinstance(self._query, KeyPlan):
                 self._progress.total_is(self._query.keys.count)
             elif self._query.since_ns:
@@ -152,7 +152,7 @@ class Execution(RunnerParts):
     @contextmanager
     def _scheduler(self, checkpoint: Checkpoint, lease: Lease) -> Iterator[Scheduler]:
         """Recover what the last runner left, and create a scheduler for the remaining work."""
-        # Worker processes start while recovery asks.
+        # Worker processes start while recovery waits for Datastore.
         with self._workers or self._loop_pool or nullcontext():
             left_markers = self._recover(checkpoint, lease) if self._resumed else {}
             checkpoint.begin_work(
@@ -247,7 +247,7 @@ class Execution(RunnerParts):
         """Every entity is done: call the updater's `finish`, and record the end of the run.
 
         Raises HeldError, CallError when it could not be recorded, UpdaterError when `finish` raised
-        or the successor cannot begin. Then the run is to be resumed.
+        or the successor cannot begin. Then the run must be resumed.
         """
         if self._role is None:
             self._warn_of_whole()
@@ -269,10 +269,11 @@ class Execution(RunnerParts):
         return replace(report, successor=successor.run_info.run_id if successor else "")
 
     def _warn_of_whole(self) -> None:
-        """What only shows once every entity of the query was handled."""
+        """Warn of what only shows once every entity of the query was handled."""
         if message := self._task.why_empty(self._progress.counts):
             self.warn(message, WarningKind.EMPTY_QUERY)
-        # A further pass finds all done, and what an earlier runner has written it has found.
+        # Not in a further pass, which finds everything done, nor if an earlier runner has written
+        # something: then it has found what the updater looks for.
         if not (self._query.is_repeated or self._options.gate_pass or self._already.writes):
             since = "since the run was resumed: " if self._already.handled else ""
             for message, kind in self._handlers.hints.sought.taken():
@@ -314,7 +315,7 @@ class Execution(RunnerParts):
 
     def _record_end(self, checkpoint: Checkpoint, report: Report) -> Report:
         """Record the end of this runner in the checkpoint and, unless the run is finished, in the
-        run record. Returns the report as it is then."""
+        run record. Returns the updated report."""
         report = self._with_latest(report)  # `finish` may have taken long
         state, reason, exit_code = report.state, report.reason, report.exit_code
         if self._taken is not None:
@@ -325,7 +326,8 @@ class Execution(RunnerParts):
             over_budget=bool(report.over_budget),
         )  # fmt: skip
         if self._completion and state is not RunState.FINISHED and exit_code is not Exit.HELD:
-            # The failure that has stopped the run counts only there: its entity is handled again.
+            # Only the report's counts include the failure that has stopped the run. A range leaves
+            # it out, because its entity is handled again.
             counts = report.counts if self._role is None else checkpoint.done()
             self._completion.release(
                 state, reason, counts, self._live_markers,

@@ -16,7 +16,8 @@ from bulkup.engine.checks import objection
 from bulkup.state.record import RunRecord
 
 BeginSuccessor = Callable[[RunRecord], RunRecord | None]
-"""From the record of a run, with its counts, to the record of the successor that it is to have."""
+"""Takes the record of a run, with its counts. Returns the record of its successor; None if it has
+none."""
 
 
 class FinalHook:
@@ -37,13 +38,13 @@ class FinalHook:
         """`finish` raised after a run that has not succeeded."""
 
     def conclude(self, report: Report, record: RunRecord) -> RunRecord | None:
-        """Call `check_after` and then `finish`, and return the record of the successor; None: there
-        is none.
+        """Call `check_after` and then `finish`, and return the record of the successor; None if
+        there is none.
 
         Called before the end of the run is recorded: the write that records it also begins the
         successor. Raises UpdaterError when `check_after` does not hold, `finish` raised or the
-        successor cannot begin. Then the run must not end, since nobody would call them again:
-        whoever resumes it does.
+        successor cannot begin. Then the run must not end, because the hooks would never be called
+        again; whoever resumes the run calls them.
         """
         self._check_after(report.updater)
         self.called = True

@@ -1,8 +1,9 @@
-"""Notices a new property whose name is a slip of one that the entities have: `frist_name`.
+"""Notices a new property whose name looks like a misspelling of one that the entities have:
+`frist_name`.
 
-Two real names may be as similar, so only what a finger does counts (two letters swapped, one
-doubled or not), only for a name that no entity of the first page has, and only if the property that
-seems to be meant was left as it is.
+Two real names may be just as similar. So only typing slips count (two letters swapped, a letter
+doubled or not doubled), only for a name that no entity of the first page has, and only if the
+property that seems to be meant was left unchanged.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from bulkup.engine.handled import Handled, written
 from bulkup.engine.hints import Hints
 
 MOST = 100
-"""Entities that are looked at. What is misspelled in the code is misspelled in all of them."""
+"""How many entities are checked. What is misspelled in the code is misspelled in all of them."""
 
 _DOUBLED = re.compile(r"(.)\1+")
 
 FEWEST = 5
-"""Fewer say nothing about what most entities have."""
+"""Fewer entities say nothing about what most entities have."""
 
 
 class FirstPage:
@@ -36,18 +37,20 @@ class FirstPage:
         """The properties of entities that are not handled yet, as they were read, by key."""
         self._names: Counter[str] = Counter()
         self._slips: dict[str, str] = {}
-        """Strings in the updater's file that may be slips, and what they seem to mean."""
+        """Strings in the updater's file that may be misspellings, and the property that each seems
+        to mean."""
         self._entities = 0
         self.is_found = False
         self.is_waiting = False
-        """Something resembles a slip, so entities of the page are looked at when they are handled.
-        """
+        """A string may be a misspelling, so the entities of the page are checked when they are
+        handled."""
 
     def found(self, results: Sequence[Any]) -> None:
-        """A page that was read and is not handled yet: its messages may be patched then.
+        """Look at a page that was read. Call it before the page is handled, which may patch its
+        messages.
 
-        Most files have no string that resembles the name of a property, and then nothing is looked
-        at for each entity.
+        Most files have no string that resembles the name of a property, and then no entity is
+        checked.
         """
         if len(results) < FEWEST:
             return
@@ -67,7 +70,7 @@ class FirstPage:
             self._before = {r.entity.key: dict(r.entity.properties) for r in page}
 
     def watching(self, add: Callable[[Handled], None]) -> Callable[[Handled], None]:
-        """`add`, with a look at what is added."""
+        """Returns `add`, with a check of each entity that is added."""
 
         def look_and_add(item: Handled) -> None:
             self.handled(item)
@@ -89,7 +92,7 @@ class FirstPage:
             if not (name in after and other in before and other in after):
                 continue
             if ValuePb.FromString(before[other]) == after[other]:
-                # No later page is looked at, so how many there are is not counted.
+                # Later pages are not checked, so the number of such entities is unknown.
                 self._hints.note(WarningKind.MISSPELLED, name, partial(self._say, name, other))
 
     def _say(self, name: str, other: str) -> tuple[str, Sequence[Place]]:
@@ -103,10 +106,10 @@ class FirstPage:
 
 
 def _letters(name: str) -> str:
-    """The same for two names with swapped letters."""
+    """A key that is the same for two names with swapped letters."""
     return "".join(sorted(name))
 
 
 def _single(name: str) -> str:
-    """The same for two names of which one has a letter doubled."""
+    """A key that is the same for two names if one of them has a letter doubled."""
     return _DOUBLED.sub(r"\1", name)

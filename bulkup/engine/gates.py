@@ -29,11 +29,11 @@ class WindowGate:
         return Reason(Phase.HELD, why, until=self._window.opens(now))
 
     def close(self) -> None:
-        """Nothing runs."""
+        """Nothing to close."""
 
 
 def gates_of(task: Task, surroundings: Surroundings) -> list[Gate]:
-    """A window comes first: outside it nobody asks whether the run may work."""
+    """The gates of a run. The window comes first: outside it, no health check is asked."""
     options, clock = surroundings.options, surroundings.clock
     gates: list[Gate] = []
     if options.window is not None and options.window != OFF:
@@ -44,7 +44,7 @@ def gates_of(task: Task, surroundings: Surroundings) -> list[Gate]:
 
 
 def useless_max_hold(updater: Updater, options: Options) -> str:
-    """A warning, if `--max-hold` has nothing to end; empty: it has, or was not given."""
+    """A warning if `--max-hold` was given, but no health check; otherwise empty."""
     has_option = any(each not in (None, OFF) for each in (options.health_url, options.health_cmd))
     if options.max_hold_s is None or has_option or _is_healthy(updater):
         return ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 COLLECT_AFTER = 20_000
-"""New objects: those of a few batches."""
+"""New objects between two collections: those of a few batches."""
 
 
 @contextmanager

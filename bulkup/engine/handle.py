@@ -23,8 +23,8 @@ class Handler(HandlerCall):
     """Calls the updater, one entity at a time."""
 
     def share_reads(self) -> None:
-        """Let `Updater.get` return what an earlier call has got by `get`, for as long as this is
-        open. Only where no other process handles entities of the run."""
+        """Let `Updater.get` return what an earlier call has got by `get`, for as long as the
+        handler is open. Use it only if no other process handles entities of the run."""
         self.reads.cache = cache = ReadCache()
         self._cached = cache.results
 
@@ -34,14 +34,14 @@ class Handler(HandlerCall):
         return writing_to(self, self._updater)
 
     def forget_reads(self) -> None:
-        """What is handled next reads anew."""
+        """Forget what was read: the next call reads it again."""
         self._cached.clear()
 
     def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
         """Handle a PageResult with this serialized key. Call it while `open`.
 
-        What the user's code raises becomes a failure. Raises KeyboardInterrupt and its like,
-        HeldError, and CallError when Datastore does not answer the handler's own reads.
+        What the user's code raises becomes a failure. Raises KeyboardInterrupt, HeldError, and
+        CallError when Datastore does not answer the handler's own reads.
         """
         pb, version = result.entity, result.version
         item = Handled(key, cursor)
@@ -88,7 +88,7 @@ class Handler(HandlerCall):
             yield self.handle(result, result.entity.key, result.cursor)
 
     def watch_client(self, on_commit: Callable[[], None] | None) -> None:
-        """Call this before a handler writes through its client."""
+        """Have `on_commit` called before a handler writes through its client."""
         self.reads.on_commit = on_commit
 
     @property

@@ -19,7 +19,7 @@ class Write:
     entity must still have for the write to be applied; ABSENT: there must still be none; 0: no
     guard. `incomplete`: a new entity whose id is allocated before the commit; until then its `key`
     is a stand-in. `before`: the serialized entity as it was, b"" if there was none; None: not
-    known, or nobody asks (`engine/images.py`).
+    known, or not needed (`engine/images.py`).
     """
 
     __slots__ = ("before", "deletes", "incomplete", "key", "mutation", "version")
@@ -41,7 +41,8 @@ class Write:
         self.before = before
 
     def is_overtaken(self, version: int | None) -> bool:
-        """Whether the guard refuses the write. `version`: what is stored now; None: nothing."""
+        """Whether the guard refuses the write. `version`: the version that is stored now; None if
+        there is no entity."""
         if self.version == ABSENT:
             return version is not None
         return bool(self.version) and version != self.version
@@ -76,7 +77,7 @@ class Handled:
     together: int = 1
     """How many entities, from this one on, were handled by the call that has read this."""
     number: int = 0
-    """Of `WrittenLately`."""
+    """Its number in `WrittenLately`."""
     before: Any = None
     """The PageEntity as it was read, for a dry run."""
 

@@ -1,4 +1,4 @@
-"""One call of a handler: what it puts, deletes and logs, with what guards each write.
+"""One call of a handler: what it puts, deletes and logs, and what guards each write.
 
 Writes are kept back until the handler returns, so a handler that raises has written nothing.
 """
@@ -55,7 +55,7 @@ _PUT_AS_ANOTHER: Any = object()
 
 
 class HandlerCall(WriteSink):
-    """What the call that is running asks for. One object serves many calls, one after the other."""
+    """What the current handler call asks for. One object serves many calls, one after the other."""
 
     def __init__(self, setup: CallSetup) -> None:
         updater, query = setup.updater, setup.query
@@ -67,7 +67,8 @@ class HandlerCall(WriteSink):
         self._keeps_images = setup.keeps_images
         self._own_is_whole = setup.keeps_images and not query.keys_only
         self._image: bytes | None = None
-        """The current entity as it was read, once it was put; its message may be patched then."""
+        """The current entity as it was read. Kept from its first write on, because a put may patch
+        its message."""
         self._in_place = not setup.keeps_before and not query.ranged
         """Patch the message that was read: nothing compares with it afterwards."""
         self._changed = False
@@ -99,17 +100,17 @@ class HandlerCall(WriteSink):
         """None: no call has written through its client."""
         self._versions = self.reads.versions
         self._cached: dict[bytes, Any] = {}
-        """What a `ReadCache` of this handler has."""
+        """The content of this handler's `ReadCache`, if it has one."""
         self.hints = Hints(updater)
         """What was noticed about the updater's code."""
         self._doubts: Doubts = []
-        """Of the entity that is being put."""
+        """The doubts about the entity that is being put."""
         client = getattr(updater, "client", None)
         self._namespaces = query.namespace, getattr(client, "namespace", None) or query.namespace
-        """Those that the updater writes to without a warning."""
+        """The namespaces that the updater writes to without a warning."""
         self._new_ids = NewIds(None)
         self._place: tuple[str, str] | None = None
-        if isinstance(client, UserClient):  # else the updater has made it itself
+        if isinstance(client, UserClient):  # otherwise the updater has made its own client
             client.note_reads_of(updater)
             self._new_ids = NewIds(client._rpc)
             self._place = client._rpc.project, client._rpc.database
@@ -121,7 +122,7 @@ class HandlerCall(WriteSink):
         self._client_writes.note(page_entity(self.own), versions)
 
     def _has_committed(self, entity: LazyEntity) -> bool:
-        """Whether this call, for this entity, has written it through its client."""
+        """Whether this call has written its entity through its client."""
         writes = self._client_writes
         return writes is not None and writes.has(page_entity(entity), self._key)
 
@@ -130,13 +131,14 @@ class HandlerCall(WriteSink):
         self._new_ids = NewIds(rpc)
 
     def _keep_before(self, item: Handled, pb: Any) -> None:
-        """What was read is looked at later: fail here if one of its values is corrupt."""
+        """Keep what was read, if a dry run needs it. It is looked at later, so fail here if one of
+        its values is corrupt."""
         if self._keeps_before:
             item.before = pb
         EntityPb.FromString(pb.SerializeToString())
 
     def _note_outcome(self, item: Handled, entity: LazyEntity, read: Any) -> None:
-        """Note what the handler asked for when it has returned."""
+        """Note what the handler asked for, after it has returned."""
         if entity.__dict__:
             try:
                 check_no_stray(entity)
@@ -170,7 +172,8 @@ class HandlerCall(WriteSink):
             item.unwritten = self._is_unwritten(entity)
 
     def _forget_written(self) -> None:
-        """Whoever reads what this call writes is to read it anew."""
+        """Forget what was cached of the entities that this call writes, so that it is read again.
+        """
         for key in self._writes:
             self._cached.pop(key_bytes(key_of(key)) if key == self._key else key, None)
 
@@ -268,7 +271,8 @@ class HandlerCall(WriteSink):
             self.hints.of_namespace(key.path[-1].kind, namespace, self._namespaces[0], does)
 
     def _put_new(self, entity: Entity, pb: Any) -> None:
-        """Its id is allocated with those of the whole batch, unless the handler looks at it."""
+        """Put a new entity. Its id is allocated with those of the whole batch, unless the handler
+        looks at it earlier."""
         size = pb.ByteSize()
         if size > LARGE_BYTES:
             check_whole(pb, size)
@@ -283,7 +287,7 @@ class HandlerCall(WriteSink):
             return int(key_of(write.key).path[-1].id)
 
         entity.key = NewKey.of(entity.key, id_of_write)
-        if entity is self.own:  # put as a copy, whose key this is no longer
+        if entity is self.own:  # what was put is a copy: this object has a new key now
             self._put_as = _PUT_AS_ANOTHER
 
     def _is_open(self) -> bool:
@@ -319,8 +323,8 @@ class HandlerCall(WriteSink):
         self._add(key, Write(key, mutation, version, False, False, before))
 
     def _image_of(self, key: bytes, version: int) -> bytes | None:
-        """The serialized entity that a write with this guard replaces, b"" if it is none; None:
-        this call has not read it."""
+        """The serialized entity that a write with this guard replaces, b"" if there is none; None
+        if this call has not read it."""
         if version == ABSENT:
             return b""
         if key == self._key:
@@ -341,8 +345,8 @@ class HandlerCall(WriteSink):
         self._add(key, Write(key, mutation.SerializeToString(), version, True, False, before))
 
     def replace_own(self, message: bytes | None) -> None:
-        """Write the handled entity as this serialized message, or (b"") delete it; None: it is to
-        be counted as unchanged."""
+        """Write the handled entity as this serialized message. b"" deletes it, None counts it as
+        unchanged."""
         if message is None:
             self._add(self._key, None)
         elif message:
@@ -377,9 +381,10 @@ class HandlerCall(WriteSink):
 
     def _version_of(self, key: bytes, entity: Entity | None) -> int:
         """The version that guards a write to this key: the one this call has read, whichever object
-        is written; or that of an entity kept from before the call.
+        is written; or the version of an entity that was kept from before the call.
 
-        Keys-only results of the emulators carry version 0, which is not a version, and no guard.
+        Keys-only results of the emulators carry version 0, which is not a version and guards
+        nothing.
         """
         if key == self._key and self._version:
             return self._version

@@ -22,9 +22,9 @@ from bulkup.engine.together import in_process
 class ChosenHandlers(NamedTuple):
     handlers: InProcessPool | Dispatcher
     loop: AsyncHandler | None = None
-    """The handler of an async updater, which is to be closed."""
+    """The handler of an async updater, which must be closed."""
     loop_pool: LoopPool | None = None
-    """What is to be entered before it works."""
+    """Must be entered before it works."""
 
 
 def choose_handlers(
@@ -37,7 +37,7 @@ def choose_handlers(
     keeps_before: bool,
     no_undo: bool,
 ) -> ChosenHandlers:
-    """`keeps_before`: a dry run, which compares each entity with what it was."""
+    """`keeps_before`: this is a dry run, which compares each entity with what was read."""
     is_ranged = bool(task.query.ranged)
     if workers is not None:
         workers.on_handled = observed_workers(observer, slow.took, task.rpc)

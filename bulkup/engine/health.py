@@ -1,8 +1,8 @@
 """Health checks: whether a run may work now, asked every ten seconds.
 
-A check runs on a thread of its own and is only looked at, so one that hangs holds the run and
-nothing else: not the renewals of its lease, not Ctrl-C. A check that has not answered in time says
-no; it is not asked again before it has.
+Each check runs on a thread of its own, and the run only looks at its last answer. So a check that
+hangs holds the run, but blocks neither the renewals of its lease nor Ctrl-C. A check that has not
+answered in time counts as a no; it is not asked again until it has answered.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from bulkup.engine.options import checked_url
 
 ASK_EVERY_S = 10.0
 ANSWER_WITHIN_S = 10.0
-"""A check that takes longer says no."""
+"""A check that takes longer counts as a no."""
 START_WITHIN_S = 1.0
 """How long the end of a run waits for a command that is just being started."""
 
@@ -46,13 +46,13 @@ class Check(Protocol):
     """One question. Called on a thread of its own, and never twice at once."""
 
     name: str
-    """In a sentence: `the health check of AddName`."""
+    """As it is used in a sentence: `the health check of AddName`."""
 
     def ask(self) -> str:
-        """Why the run may not work; empty: it may."""
+        """Why the run must not work now; empty if it may."""
 
     def abort(self) -> None:
-        """Nobody waits for this answer any more."""
+        """Give up the question in progress: nobody waits for its answer any more."""
 
     def close(self) -> None:
         """The run has ended. Nothing is asked any more, and what is being asked is aborted."""
@@ -77,7 +77,7 @@ class HealthGate:
 
 
 class _Watch:
-    """Asks one check, from its first `why` on."""
+    """Asks one check again and again, from the first call of `why` on."""
 
     def __init__(self, check: Check, monotonic: Callable[[], float]) -> None:
         self._check = check
@@ -85,7 +85,7 @@ class _Watch:
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._asked_at: float | None = None
-        """None: nothing was asked, or the answer is there."""
+        """When the check was asked; None if it was not asked, or has answered."""
         self._is_late = self.has_answered = False
         self._why = f"{check.name} has not answered yet"
 
@@ -119,8 +119,8 @@ class _Watch:
 
 
 class UpdaterCheck:
-    """`healthy` of the updater, on a copy of it whose client has a connection of its own: handlers
-    run at the same time."""
+    """The updater's `healthy`, on a copy of the updater whose client has its own connection,
+    because handlers run at the same time."""
 
     def __init__(self, updater: Updater, name: str, rpc: Rpc) -> None:
         self.name = f"healthy of {name}"
@@ -138,16 +138,17 @@ class UpdaterCheck:
         return "" if found is None else f"{self.name} {found[0]}"
 
     def abort(self) -> None:
-        """The user's code cannot be ended; its thread does not keep the process."""
+        """Nothing to do: the user's code cannot be stopped, and its thread does not keep the
+        process alive."""
 
     def close(self) -> None:
-        """Likewise."""
+        """Nothing to do; see `abort`."""
 
 
 class UrlCheck:
     """`--health-url`: any answer of 200 to 299 is a yes.
 
-    A user name and a password in the URL are sent as a header, and neither they nor its query are
+    A user name and a password in the URL are sent as a header. Neither they nor the URL's query are
     shown.
     """
 
@@ -165,7 +166,7 @@ class UrlCheck:
             token = base64.b64encode(pair.encode()).decode()
             request.add_header("Authorization", f"Basic {token}")
         opener = OpenerDirector()
-        # Nothing that follows a redirect: it could lead anywhere, with the password.
+        # No handler that follows redirects: one could send the password anywhere.
         handlers: list[Any] = [HTTPHandler(), HTTPSHandler()]
         if not is_loopback(host):
             handlers.append(ProxyHandler())
@@ -185,10 +186,10 @@ class UrlCheck:
             return f"{self.name} cannot be reached: {type(error).__name__}"
 
     def abort(self) -> None:
-        """Its own time limit ends it."""
+        """Nothing to do: its own time limit ends it."""
 
     def close(self) -> None:
-        """Likewise."""
+        """Nothing to do; see `abort`."""
 
 
 _WATCHED = """
@@ -200,16 +201,16 @@ kill -KILL $!
 wait $!
 exit $code
 """
-"""Runs a command beside a watch over the pipe to this process. The pipe ends when this process does
-in whatever way. The watch then kills the group of processes: the command, what it has started, and
-itself. The shell waits for the watch: in a container, bulkup may be the process that orphans are
-left to, and it collects none."""
+"""Runs a command beside a watcher, which reads from a pipe to this process. The pipe closes when
+this process ends, however it ends. Then the watcher kills the process group: the command, what it
+has started, and itself. The shell waits for the watcher: in a container, bulkup may be the process
+that inherits orphans, and it does not reap them."""
 
 
 class CommandCheck:
-    """`--health-cmd`: a command of the user's shell; exit code 0 is a yes. It has a process group
-    of its own, so Ctrl-C does not reach it. When it is aborted, or this process is killed, what it
-    has started ends with it."""
+    """`--health-cmd`: a command that /bin/sh runs; exit code 0 is a yes. It has its own process
+    group, so Ctrl-C does not reach it. When it is aborted, or this process is killed, everything
+    that it has started ends too."""
 
     def __init__(self, command: str) -> None:
         self.name = "the health command"
@@ -244,21 +245,22 @@ class CommandCheck:
 
     def close(self) -> None:
         self._is_closed = True
-        # One that is being started is no process yet, and would survive this one.
+        # A command that is just being started has no process to kill yet, and would outlive this
+        # process.
         if self._starting.acquire(timeout=START_WITHIN_S):
             self._starting.release()
         self.abort()
 
 
 def _last_line(file: IO[bytes]) -> str:
-    """The last one that is not blank; empty: there is none."""
+    """The last line that is not blank; empty if there is none."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
     lines = file.read().decode("utf-8", "replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def shown_url(url: str) -> str:
-    """Without what may be a secret: user, password, query."""
+    """The URL without what may be a secret: user, password, query."""
     parts = urlsplit(url)
     more = "?…" if parts.query else ""
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")) + more

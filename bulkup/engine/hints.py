@@ -1,7 +1,8 @@
-"""What is noticed about an updater's code while it runs: each once, with the line to look at.
+"""What is noticed about an updater's code while it runs. Each hint is reported once, with the line
+to look at.
 
-A handler notes it where it works (`Hints`), maybe in a worker process; the run says it and counts
-(`Advice`). Nothing of this is looked for in values that do not change, or that keep their type.
+A handler notes hints where it works (`Hints`), maybe in a worker process; the run reports and
+counts them (`Advice`). Values that do not change, or that keep their type, are not checked.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from bulkup.engine.event_log import EventLog
 from bulkup.engine.sought import SoughtWatch
 
 MOST = 20
-"""Subjects of one kind: names of properties may come from data."""
+"""Limit for the subjects of one kind of hint, because names of properties may come from data."""
 
 _UNCOUNTED = frozenset({WarningKind.MISSPELLED.value, WarningKind.PROCESS_STATE.value})
-"""Looked for now and then, so how often is not known."""
+"""Looked for now and then, so how often they occur is not known."""
 _CONVERSIONS = frozenset({"float", "int", "round", "floor", "ceil", "trunc", "retype"})
 _UTC_NOW = ("utcnow", "utcfromtimestamp")
 
@@ -40,31 +41,31 @@ class Hint(NamedTuple):
     subject: str
     """What it is about, such as the name of a property."""
     message: str
-    """Empty: it was told before."""
+    """Empty if it was sent before."""
     details: str
     times: int
 
 
 class Hints:
-    """Of one process. Used by its handlers."""
+    """The hints of one process, noted by its handlers."""
 
     def __init__(self, updater: Any) -> None:
         self._updater = updater
         self._is_users = is_users_own(updater)
         self._ignored = frozenset(updater.ignore_warnings)
         self._told: dict[tuple[WarningKind, str], bool] = {}
-        """False: it is meant."""
+        """What was noted before. False: the code means it, so it is not reported."""
         self.new: dict[tuple[WarningKind, str], Hint] = {}
         """What `taken` returns next."""
         self.sought = SoughtWatch(updater)
-        """For whoever reads pages."""
+        """Used by whoever reads pages."""
 
     @property
     def is_function(self) -> bool:
         return self._updater._decorated is not None
 
     def taken(self) -> Sequence[Hint]:
-        """What was noted since this was called last."""
+        """The hints that were noted since the last call."""
         if not self.new:
             return ()
         new, self.new = self.new, {}
@@ -94,8 +95,8 @@ class Hints:
         say: Say,
         times: int = 1,
     ) -> None:
-        """Note something once more. `say`: the sentence and its places; None: it is meant. Called
-        the first time."""
+        """Note something once more. `say` returns the sentence and its places, or None if the code
+        means it. It is called only the first time."""
         if not self._is_users or kind.value in self._ignored:
             return
         pair = kind, subject
@@ -115,7 +116,7 @@ class Hints:
     # --- what handlers put ---
 
     def of_values(self, doubts: Doubts) -> None:
-        """Note what may not be meant in an entity that is put."""
+        """Note what may be unintended in an entity that is put."""
         for name, doubt in doubts:
             if doubt is Doubt.NAIVE:
                 self.note(WarningKind.NAIVE_DATETIME, name, partial(self._naive, name))
@@ -124,7 +125,7 @@ class Hints:
         doubts.clear()
 
     def of_namespace(self, kind: str, there: str, here: str, does: str) -> None:
-        """Note a write to another namespace. `does`: `puts`."""
+        """Note a write to another namespace. `does`: a verb such as `puts`."""
         self.note(
             WarningKind.OTHER_NAMESPACE,
             f"{does} {kind} {there}",
@@ -147,7 +148,7 @@ class Hints:
         found = assignments(self._updater, name)
         meant = _is_float if doubt is Doubt.TO_FLOAT else _is_int
         if any(one.value is not None and meant(one.value) for one in found):
-            return None  # of several lines, it may be the one that says so
+            return None  # of several lines, this may be the one that was run
         places = self._places(found)
         if doubt is Doubt.TO_FLOAT:
             change = "an integer to a float"
@@ -172,7 +173,7 @@ class Hints:
         )
 
     def _places(self, found: Iterable[Assignment]) -> Sequence[Place]:
-        """Where that is assigned; else where it is put, or returned."""
+        """Where the property is assigned; otherwise, where the entity is put or returned."""
         places = list(dict.fromkeys(one.place for one in found)) or calling_places()
         function = self._updater._decorated
         return places if places or function is None else returned_at(function, None)
@@ -194,7 +195,7 @@ def _mentions(one: Assignment, names: Iterable[str]) -> bool:
 
 
 def _is_float(value: ast.expr) -> bool:
-    """Whether the source says that it is a float."""
+    """Whether the source shows that a float is meant."""
     return _is_converted(value) or (isinstance(value, ast.Constant) and type(value.value) is float)
 
 
@@ -203,7 +204,8 @@ def _is_int(value: ast.expr) -> bool:
 
 
 def _is_converted(value: ast.expr) -> bool:
-    """`float(...)`, `int(...)`, `round(...)`, `math.floor(...)`, `retype(...)` of transforms."""
+    """Whether it calls `float(...)`, `int(...)`, `round(...)`, `math.floor(...)` or the transform
+    `retype(...)`."""
     if not isinstance(value, ast.Call):
         return False
     function = value.func
@@ -217,7 +219,7 @@ class Advice:
     def __init__(self, events: EventLog) -> None:
         self._events = events
         self._said: dict[tuple[str, str], tuple[int, Detailed]] = {}
-        """Where the message is among the warnings of the events, and the message."""
+        """The index of the message in the warnings of the events, and the message."""
         self._counts: dict[tuple[str, str], int] = {}
 
     def take(self, hints: Iterable[Hint]) -> None:

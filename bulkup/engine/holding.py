@@ -22,31 +22,32 @@ class Reason(NamedTuple):
     """PAUSED or HELD."""
     why: str
     until: datetime | None = None
-    """When that ends; None: nobody knows."""
+    """When the hold ends; None if that is unknown."""
     gives_up: bool = False
-    """`--max-hold` ends the run."""
+    """`--max-hold` applies, and may end the run."""
     is_short: bool = False
-    """It is over in a moment, as a rule, and not worth telling before that."""
+    """The hold is usually over in a moment, and not reported unless it lasts for SHORT_S."""
 
 
 SHORT_S = 2.0
 
 
 class Gate(Protocol):
-    """Closed, it holds the run. `reason` is called ten times a second, and must not wait."""
+    """Holds the run while it is closed. `reason` is called ten times a second, and must not wait.
+    """
 
     def reason(self) -> Reason | None:
-        """None: it is open."""
+        """Why the gate is closed; None if it is open."""
 
     def close(self) -> None:
-        """The runner has ended."""
+        """Called when the runner has ended."""
 
 
 class Holding:
-    """Decides whether a run is held, and tells it. `Control` does the waiting.
+    """Decides whether a run is held, and reports it. `Control` does the waiting.
 
-    A pause comes before all gates, and these come in their order. `max_hold_s`: how long a gate
-    that gives up may hold the run without a break.
+    A pause comes before all gates, and the gates are asked in order. `max_hold_s`: how long gates
+    whose reason has `gives_up` may hold the run without a break.
     """
 
     def __init__(
@@ -67,10 +68,10 @@ class Holding:
         self._since: float | None = None
         """When the present hold began."""
         self._held_since: float | None = None
-        """When gates that give up began to hold the run."""
+        """When gates whose reason has `gives_up` began to hold the run."""
 
     def reason(self) -> Reason | None:
-        """Why the run is to be held now; None: it may work."""
+        """Why the run must be held now; None if it may work."""
         steered = self._steered
         if steered is not None and steered.steering.is_paused:
             return Reason(Phase.PAUSED, steered.why_paused())
@@ -81,7 +82,7 @@ class Holding:
         return None
 
     def held(self, reason: Reason) -> None:
-        """No commit is in flight, and the run waits. Raises Stopped after `--max-hold`."""
+        """Note that the run waits, with no commit in flight. Raises Stopped after `--max-hold`."""
         now = self._monotonic()
         if self._since is None:
             self._since = now
@@ -108,7 +109,7 @@ class Holding:
                           Exit.LIMIT)  # fmt: skip
 
     def released(self) -> None:
-        """The run works again."""
+        """Note that the run works again."""
         told = self._told
         self._leave_pause(told, None)
         if told is not None and told.phase is Phase.HELD and self._since is not None:
@@ -121,14 +122,14 @@ class Holding:
             self._steered.is_continued()
 
     def ended(self) -> None:
-        """The runner does not wait any more: it works again, or ends."""
+        """Note that the runner has stopped waiting: it works again, or ends."""
         self._told = self._since = self._held_since = None
 
     def close(self) -> None:
-        """The runner has ended."""
+        """Called when the runner has ended."""
         for gate in self._gates:
             gate.close()
 
     def now(self) -> tuple[Phase, str] | None:
-        """PAUSED or HELD, and why; None: the run works."""
+        """PAUSED or HELD, and why; None if the run works."""
         return None if self._told is None else self._told[:2]

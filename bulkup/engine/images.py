@@ -1,4 +1,4 @@
-"""Has before-images noted for each commit of a run (`state/before_images.py`)."""
+"""Notes the before-images of each commit of a run (`state/before_images.py`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bulkup.state.checkpoint import BatchRow
 
 
 class ImageLog:
-    """The before-images of a run that is at work."""
+    """The before-images of a run in progress."""
 
     def __init__(self, log: BeforeImages, rpc: Rpc) -> None:
         self._log = log
@@ -40,9 +40,10 @@ class ImageLog:
         return self._log.sent(_place(row), row.end, images)
 
     def _read(self, writes: Sequence[Write]) -> dict[bytes, bytes]:
-        """What handlers write without having read it, by key: one Lookup for a whole commit.
+        """Read what handlers write without having read it, by key: one Lookup for a whole commit.
 
-        Read again for each commit: such a write has no guard, so what it replaces may be newer.
+        It is read again for each commit: such a write has no guard, so what it replaces may be
+        newer.
         """
         keys = {write.key: key_of(write.key) for write in writes}
         found = self._rpc.lookup([*keys.values()])
@@ -54,13 +55,14 @@ class ImageLog:
         return images
 
     def answered(self, frame: int, row: BatchRow, answer: Any) -> None:
-        """The server has applied a commit. `answer`: its CommitResponse. Raises StateError."""
+        """Note that the server has applied a commit. `answer`: its CommitResponse. Raises
+        StateError."""
         if frame:
             results = answer.mutation_results[: row.counts.writes]
             self._log.done(frame, _place(row), row.end, [result.version for result in results])
 
     def was_applied(self, row: BatchRow, end: bytes) -> None:
-        """The marker says that a commit of this place, up to `end`, was applied. Raises
+        """Note that, by its marker, a commit of this place was applied, up to `end`. Raises
         StateError."""
         self._log.done(0, _place(row), end)
 

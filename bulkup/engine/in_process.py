@@ -33,8 +33,9 @@ class InProcessPool:
         self._sought = handler.hints.sought
         self.previewed = handler.previewed
         self._lands_first = False
-        """Open batches land before the next entity: the handler has just read what the one before
-        it wrote, and may do so again; or it must not be called twice, as it writes on its own."""
+        """Open batches must land before the next entity is handled: the handler has just read what
+        the call before wrote, and may do so again; or it must not be called twice, because it
+        writes through its client."""
 
     @property
     def moves(self) -> bool:
@@ -44,10 +45,10 @@ class InProcessPool:
         self._handler.watch_client(on_commit)
 
     def begin_round(self) -> None:
-        """Nothing arrives: `step` handles entities at once."""
+        """Nothing to do: `step` handles entities at once, so nothing arrives later."""
 
     def collect(self, shards: Iterable[ShardRunner]) -> None:
-        """Nothing is outstanding between two steps."""
+        """Nothing to do: nothing is outstanding between two steps."""
 
     def step(self, shard: ShardRunner) -> bool:
         committer, throttle = shard.committer, shard.throttle
@@ -133,7 +134,7 @@ class InProcessPool:
         return self._handler.handle(fresh, key, result.cursor)
 
     def _read_again(self, result: Any, committer: Committer | None) -> Any:
-        """None: the entity was deleted, or is not the same any more."""
+        """Returns None if the entity was deleted, or is no longer the same entity."""
         if committer is not None:
             return committer.read_again(result.entity.key)
         assert self.previewed is not None
@@ -142,12 +143,13 @@ class InProcessPool:
     def _settle_reads(
         self, item: Handled, landed: Set[bytes] | None, committer: Committer | None
     ) -> Handled:
-        """Handle an entity again if its handler has read what is not committed yet, once it is.
+        """If its handler has read what was not committed yet, commit that and handle the entity
+        again.
 
         The handler cannot wait inside its read, which may be on a thread of its own: only this
-        thread commits, and it is in the handler. So that most handlers of a counter are called once
-        nevertheless, what is open lands first while each reads what the last one wrote. `landed`:
-        the marks of what has landed so just before.
+        thread commits, and it is in the handler. To call handlers only once where each reads what
+        the last one wrote (a counter, say), open batches land before the next call. `landed`: the
+        marks of what has just landed for this reason.
         """
         if committer is None:
             return item

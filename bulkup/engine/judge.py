@@ -28,7 +28,7 @@ _NOT_ASKED: Any = object()
 
 @dataclass
 class Judged:
-    """An entity that was looked at."""
+    """An entity that was judged."""
 
     result: Any
     """The PageResult."""
@@ -45,18 +45,19 @@ class Judged:
 
     @property
     def digest(self) -> bytes:
-        """Of what handling it again would make of it: the same each time, unless the updater uses
-        random numbers or the time."""
+        """Digest of what handling the entity again would make of it: the same each time, unless the
+        updater uses random numbers or the time."""
         digest = hashlib.blake2b(digest_size=8)
         for write in self.item.writes:
             if write.key == self.item.key:
-                # The order of the properties in the mutation itself is no part of it.
+                # Deterministic, because the order of the properties in the mutation must not count.
                 digest.update(written(write).SerializeToString(deterministic=True))
         return digest.digest()
 
 
 class Judge:
-    """`name`: of the updater. Raises UsageError for an `is_done` that cannot be asked."""
+    """Judges entities. `name`: the updater's name. Raises UsageError if its `is_done` cannot be
+    used."""
 
     def __init__(self, updater: Updater, name: str, query: QueryPlan, rpc: Rpc) -> None:
         self._rpc = rpc
@@ -79,7 +80,7 @@ class Judge:
     def judge(
         self, results: Sequence[Any], before_each: Callable[[], None] = lambda: None
     ) -> list[Judged]:
-        """Look at the entities of PageResults. `before_each` may raise.
+        """Judge the entities of PageResults. `before_each` may raise.
 
         Raises CallError when Datastore does not answer the handler's own reads, or ours.
         """
@@ -135,7 +136,8 @@ class Judge:
             one.would.append(f"change {', '.join(names)} without writing that (a put is missing)")
 
     def _compare_others(self, judged: Sequence[Judged]) -> None:
-        """Other entities that are already as they would be written are not a change."""
+        """Compare the writes to other entities with what is stored: what would be written unchanged
+        does not count."""
         wanted = {
             key_bytes(key_of(write.key)): key_of(write.key)
             for one in judged
@@ -165,7 +167,7 @@ def _done_to_others(writes: Sequence[Write], stored: dict[bytes, Any]) -> Iterat
 
 
 def _fail(item: Handled, error: str) -> None:
-    """As `Handled.fail`, but the writes are kept: what they would be is compared."""
+    """Like `Handled.fail`, but keeps the writes, which are compared later."""
     writes = item.writes
     item.fail(STEP, error)
     item.writes = writes

@@ -35,7 +35,7 @@ def allocate_ids(rpc: Rpc, items: Sequence[Handled]) -> list[Failure]:
 
 
 def _allocate_one_by_one(rpc: Rpc, items: Sequence[Handled]) -> None:
-    """One key of the call was refused, and the answer does not say which."""
+    """Used when a key of the call was refused, because the answer does not say which one."""
     for item in items:
         try:
             _allocate(rpc, [item])

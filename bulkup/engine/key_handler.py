@@ -1,4 +1,5 @@
-"""The handler for an updater, and for what a plan reads: it may be for not every entity of that."""
+"""Makes the handler for an updater and a query plan. It may leave out some of what the plan reads.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from bulkup.engine.scan import QueryPlan
 
 
 class KeyHandler(Handler):
-    """Of a list of keys: an entity that is not there has vanished."""
+    """For a list of keys: an entity that is not there counts as vanished."""
 
     def handle(self, result: Any, key: bytes, cursor: bytes) -> Handled:
         if result.version == ABSENT:
@@ -41,7 +42,7 @@ def make_handler(
     keeps_images: bool = False,
     fresh_from: int = 0,
 ) -> AnyHandler:
-    """The handler for what a plan reads. See `CallSetup`. Raises UsageError."""
+    """Make the handler for what a plan reads. See `CallSetup`. Raises UsageError."""
     is_sure = not isinstance(query, KeyPlan) or query.keys.absent
     is_done = _checked_is_done(updater) if query.is_repeated else None
     setup = CallSetup(
@@ -69,8 +70,8 @@ def _unless(
 
 
 def _checked_is_done(updater: Updater) -> Callable[[Any], bool] | None:
-    """In a further pass (`--until-clean`), an entity that is done is left alone; None: the updater
-    does not say which are, and handles all again."""
+    """The updater's `is_done`, for a further pass (`--until-clean`), which leaves done entities
+    alone. None if the updater does not say which are done: then all are handled again."""
     is_done = acceptance_of(updater, type(updater).__name__)
     if is_done is None:
         return None

@@ -1,7 +1,8 @@
 """A list of keys in place of a query: what the run plans with, and how a shard reads its part.
 
-The cursor of an entity is its key, so any runner continues from it, with its own copy of the list.
-Everything after the scan (shards, batches, markers, recovery, conflicts) works as for a query.
+The cursor of an entity is its key, so any runner can continue from it with its own copy of the
+list. Everything after the scan (shards, batches, markers, recovery, conflicts) works as for a
+query.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ class KeyPlan(QueryPlan):
 
     keys: KeyFacts = _NO_KEYS
     list: KeyList | None = None
-    """None: in a worker process, which gets entities and reads none."""
+    """None in a worker process, which is sent entities and reads none."""
 
     @classmethod
     def of(cls, query: QueryPlan, keys: KeyFacts, key_list: KeyList | None) -> KeyPlan:
-        """`query`: the updater's. Of what it says, its kinds hold; and its filters, if the list has
-        only entities that match them."""
+        """`query`: the updater's. Its kinds apply; its filters apply only if the list has only
+        entities that match them."""
         pb = QueryPb()
         pb.CopyFrom(query.pb)
         del pb.projection[:]  # entities are read whole, so that they may be put
@@ -61,8 +62,8 @@ class KeyPlan(QueryPlan):
         return self._with_keys(self._kinds_alone().identity(spec, params))
 
     def _kinds_alone(self) -> QueryPlan:
-        """The list says which entities the work is about, so a filter that was fixed changes
-        nothing."""
+        """The plan with its kinds alone. The list says which entities the work is about, so fixing
+        a filter does not make it different work."""
         pb = QueryPb(kind=self.pb.kind)
         return QueryPlan(pb, self.namespace, False, has_filters=False, ranged=frozenset())
 
@@ -113,7 +114,7 @@ def first_of(rpc: Rpc, plan: KeyPlan) -> Sequence[Any]:
 
 
 class KeySampling:
-    """Keys of a list at equal distances, to split the run at, into `shards`."""
+    """Keys of a list at equal distances, at which the run is split into `shards`."""
 
     def __init__(self, key_list: KeyList, shards: int) -> None:
         self._list = key_list
@@ -137,15 +138,16 @@ class KeyScan:
         self._list = plan.list
         self._shard = shard.id
         self.page_size = page_size
-        """Entities at most, in pages that are requested from now on."""
+        """The maximum number of entities per page, for pages that are requested from now on."""
         self._entity_bytes = max(1, entity_bytes)
         self._most = MAX_LOOKUP_KEYS if not plan.has_filters else QUERIES_AT_ONCE
         self._most_next = self._most
-        """Likewise, after a page that was too large; it grows slowly."""
+        """The maximum number of entities in the next page, after a page that was too large. It
+        grows slowly."""
         self._after = shard.low_cursor or shard.start or shard.after
         self._upto = shard.end or shard.upto
         self._keys: Sequence[bytes] = ()
-        """Of the page that is read ahead."""
+        """The keys of the page that is read ahead."""
         self._ahead: Sequence[Call[Any]] = ()
         """The calls that read it: one, or one for each key."""
         self._request()
@@ -225,7 +227,7 @@ Pages = Scan | KeyScan
 def open_scan(
     rpc: Rpc, query: QueryPlan, shard: Shard, page_size: int, *, entity_bytes: int = 0
 ) -> Pages:
-    """The pages of a shard, of a query or of a list of keys."""
+    """The pages of a shard, from a query or from a list of keys."""
     if isinstance(query, KeyPlan):
         return KeyScan(rpc, query, shard, page_size, entity_bytes=entity_bytes)
     return Scan(rpc, query, shard, page_size, entity_bytes=entity_bytes)

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from math import frexp
 
 OVER_S = 15.0
-"""As long as the displayed rate is an average over."""
+"""The same time over which the displayed rate is averaged."""
 _SLICES = 3
 _SLICE_S = OVER_S / _SLICES
 
 _PER_OCTAVE = 8
-"""A bucket is at most an eighth wider than where it begins: 12 ms are told from 14 ms."""
+"""A bucket's end is at most an eighth above its beginning, so 12 ms and 14 ms are told apart."""
 _SMALLEST_EXPONENT = -13
 """Below 2 ** -14 s, 0.06 ms, everything is in one bucket; so is everything above 2 ** 10 s."""
 _OCTAVES = 24
@@ -25,17 +25,18 @@ class Latencies:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._slices = [[0] * _BUCKETS for _ in range(_SLICES + 1)]
-        """The newest last. One more than shown: the newest has just begun."""
+        """The newest comes last. There is one more than _SLICES, because the newest has just begun.
+        """
         self._until = monotonic() + _SLICE_S
 
     def answered(self, seconds: float) -> None:
-        """A commit was answered after this time."""
+        """Note that a commit was answered after this time."""
         if self._monotonic() >= self._until:
             self._turn()
         self._slices[-1][_bucket(seconds)] += 1
 
     def read(self) -> tuple[float | None, float | None]:
-        """Median and 99th percentile in seconds; None: no commit was answered lately."""
+        """Median and 99th percentile in seconds; None if no commit was answered lately."""
         if self._monotonic() >= self._until:
             self._turn()
         together = [sum(counts) for counts in zip(*self._slices, strict=True)]

@@ -1,5 +1,5 @@
-"""Entities to the event loop and back: to a Dispatcher it is a pool of workers, whose chunks have
-one entity each."""
+"""Sends entities to the event loop and takes them back. To a Dispatcher it is a pool of workers,
+whose chunks have one entity each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from bulkup.engine.handled import Handled
 from bulkup.engine.pool.pool import COLLECT_S
 
 QUEUED = 2
-"""Entities that the loop has for each that it may handle: the next one begins at once."""
+"""Entities at the loop for each one that it may handle at once, so that the next one begins without
+a wait."""
 
 WINDOW = 500
-"""Entities of a shard that are handed out and not committed yet, at least: one that takes long must
-not keep those after it from being handled."""
+"""At least this many entities of a shard may be handed out before the oldest is done: one that
+takes long must not keep those after it from being handled."""
 
 
 class Flight:
@@ -103,8 +104,8 @@ class LoopPool:
         item.adopt(self._handler.handle_once_more(result, item.key, item.cursor))
 
     def collect(self) -> None:
-        """Start no more entities, and wait for those that are handled, for COLLECT_S at most; those
-        that take longer are cancelled."""
+        """Start no more entities, and wait for those in progress, for COLLECT_S at most; those that
+        take longer are cancelled."""
         self._handler.stop_starting()
         give_up = self._rpc.monotonic() + COLLECT_S
         while self._out:
@@ -135,7 +136,7 @@ class LoopPool:
                 self.on_handled(seconds / (QUEUED * self._handler.concurrency), 1)
 
     def _note_commit(self) -> None:
-        """On the loop's thread."""
+        """Called on the loop's thread."""
         self._handler.watch_client(None)  # once is enough
         self._commits = True
         self._rpc.arrived.set()

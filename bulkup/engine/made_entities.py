@@ -1,19 +1,19 @@
-"""Tells the entities that a run makes from those that it found, so that it does not meet its own.
+"""Tells the entities that a run makes from those that it found, so that it does not handle its own.
 
-A handler that puts new entities of the queried kind (a copy, a new key for an old entity) puts them
-where the scan may still come by. They are known in one of two ways:
+A handler that puts new entities of the queried kind (a copy, a new key for an old entity) may put
+them where the scan has not been yet. They are recognized in one of two ways:
 
 By time. What was created after the run began to make entities is left out. Both times are the
 server's: the entity's `create_time`, which a later put keeps, and the last `update_time` of the run
-record before the first commit that may make an entity. It is kept in the run record, so that any
-machine can resume the run. What live users create from then on is left out, too; an entity that
-one of them deletes and creates again counts as new.
+record before the first commit that may make an entity. The latter is kept in the run record, so
+that any machine can resume the run. What live users create from then on is left out, too; an entity
+that one of them deletes and creates again counts as new.
 
 By key. Where the server gives no such time (an emulator; results of keys only), the checkpoint
 keeps the keys of new entities on disk. Whether a put makes a new entity is not known before it is
 sent, so its key is looked up first. Only that checkpoint can resume the run.
 
-What a handler makes through its client, and not through the updater, is known by time alone.
+What a handler makes through its client, and not through the updater, is recognized by time alone.
 
 None of this concerns a run that puts nothing but the entities it is given.
 """
@@ -38,7 +38,7 @@ from bulkup.state.record import Made
 
 
 class MadeEntities:
-    """What a run makes and its query may find."""
+    """The entities that a run makes and its query may find."""
 
     def __init__(
         self,
@@ -49,21 +49,22 @@ class MadeEntities:
         *,
         shared: bool = False,
     ) -> None:
-        """`shared`: the run is cut into ranges, and others may make entities that this range meets.
-        So from the beginning all is left out that was created later, where that is told."""
+        """`shared`: the run is cut into ranges, and other ranges may make entities that this range
+        meets. So from the start, this range leaves out what was created after the time in the run
+        record, if the server says when it was created."""
         self._query = query
         self._kinds = frozenset(kind.name for kind in query.pb.kind)
         self._rpc = rpc
         self._lease = lease
         self._checkpoint = checkpoint
         self._by_key: bool | None = None
-        """None: not known yet."""
+        """Whether entities are recognized by key; None if that is not known yet."""
         self._thread = threading.get_ident()
         self._since_ns = 0
         self._is_behind = False
-        """A thread of a handler's has written through its client."""
+        """A handler writes through its client, and `catch_up` has not prepared for that yet."""
         self.is_made: Callable[[Any], bool] | None = None
-        """Whether the run has made the entity of a PageResult; None: it has made none so far."""
+        """Whether the run has made the entity of a PageResult; None if it has made none so far."""
         self._is_shared = shared
         self._is_untold = shared and not lease.record.made.since_ns
         """In a shared run, the server does not say when entities were created."""
@@ -77,7 +78,7 @@ class MadeEntities:
     def _watch(self, made: Made) -> None:
         if made.known_in is not None:
             self._by_key = True
-            self._checkpoint.begin_making(0)  # a copy from before may lack the table
+            self._checkpoint.begin_making(0)  # an older copy of the checkpoint may lack the table
             self._checkpoint.syncs_batches = True
             self.is_made = self._is_known
         else:

@@ -8,16 +8,17 @@ from bulkup.datastore.keys import key_bytes
 from bulkup.datastore.rpc import Rpc
 
 MAX_PER_CALL = 200
-"""Ids of one incomplete key, that is, of one kind under one parent."""
+"""Ids to allocate at once for one incomplete key, that is, for one kind under one parent."""
 MAX_PATHS = 100
-"""Children of each handled entity have a path of their own, of which no more ids are needed."""
+"""Paths to remember. Children of each handled entity have a path of their own, for which no more
+ids are needed."""
 
 STAND_IN = 9_000_000_000_000_000
 """A dry run allocates nothing, and shows ids from here: no Datastore allocates such large ones."""
 
 
 class NewIds:
-    """Allocates ids, ever more at once for a key that is asked for again and again.
+    """Allocates ids, and more of them at once for a key that is asked for again and again.
 
     An id that is not used, because the handler raises or is called again, is lost; no two calls get
     the same one.

@@ -1,4 +1,4 @@
-"""Makes spans of what a runner does, if anybody observes it: for traces and OpenTelemetry."""
+"""Makes spans of what a runner does, for traces and OpenTelemetry, if there is an observer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def observe(observer: Observer | None, rpc: Rpc, stopwatch: Stopwatch) -> None:
 
 
 def observed_workers(observer: Observer | None, took: TookSome, rpc: Rpc) -> TookSome:
-    """What worker processes call with how long some entities took."""
+    """The function to call with how long worker processes took for some entities."""
     if observer is None:
         return took
 

@@ -19,7 +19,7 @@ from bulkup.engine.throttle.concurrency import MAX_IN_FLIGHT
 from bulkup.engine.throttle.max_rate import MaxRate
 
 AUTO_SHARDS = 8
-"""On a real project, where reading a page costs a round trip."""
+"""The default on a real project, where reading a page costs a round trip."""
 
 MAX_SHARDS = 64
 MAX_PROCESSES = 64
@@ -34,9 +34,10 @@ _KEPT = (
 _AS_TEXT = {"max_rate": MaxRate.parse, "max_drift": MaxDrift.parse}
 """Options that are stored as they are typed."""
 _WHEN = ("window", "health_url", "health_cmd")
-"""Those of them that say when the run may work."""
+"""The kept options that say when the run may work."""
 OFF = "off"
-"""Of `health_url`, `health_cmd` and `window`: none, though the run's last runner had one."""
+"""The value of `health_url`, `health_cmd` or `window` that sets none, although the run's last
+runner had one."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Options:
     max_failures: int | str | None = None
     """What `MaxFailures.of` reads: 10, -1, "1%". None: the updater's own."""
     max_drift: MaxDrift = _DRIFT
-    """How far a run may be from its plan, if it has one."""
+    """How far a run may differ from its plan, if it has one."""
     dry_run: bool = False
     gate_pass: bool = False
     """This dry run is the pass that comes before the first write (`--gate clean`)."""
@@ -102,7 +103,7 @@ class Options:
             checked_url(self.health_url)
 
     def asked(self) -> dict[str, Any]:
-        """The options that differ from the defaults, of those that the run's next runner keeps.
+        """The options that the run's next runner keeps, as far as they differ from the defaults.
 
         As JSON values, for the checkpoint; `or_as` reads them.
         """
@@ -114,7 +115,7 @@ class Options:
         return asked | {name: str(asked[name]) for name in _AS_TEXT if name in asked}
 
     def or_as(self, asked: Mapping[str, Any]) -> Options:
-        """These options, with those of an earlier runner wherever these are the defaults."""
+        """These options, but with an earlier runner's value wherever these have the default."""
         missing = {name: asked[name] for name in asked.keys() - self.asked().keys()}
         missing |= {
             name: parse(missing[name]) for name, parse in _AS_TEXT.items() if name in missing
@@ -131,13 +132,13 @@ class Options:
         return replace(self, **changes)
 
     def dropped_when(self, asked: Mapping[str, Any]) -> list[str]:
-        """The options that said when an earlier runner might work, and are not among these."""
+        """The options that said when an earlier runner might work, and that are not set now."""
         own = self.asked()
         return [name for name in _WHEN if asked.get(name, OFF) != OFF and name not in own]
 
     def words(self, *, but: Collection[str] = ()) -> list[str]:
-        """`asked` as command-line words, without the options that `but` names. Without a health
-        check that holds a secret: these words are printed. The run keeps it."""
+        """`asked` as command-line words, without the options that `but` names. A health check that
+        holds a secret is left out, because these words are printed; the run keeps it."""
         words: list[str] = []
         for name, value in self.asked().items():
             if name in but:
@@ -153,7 +154,8 @@ class Options:
 
 
 def checked_url(url: str) -> str:
-    """Raises UsageError unless it is a URL of HTTP. The message does not repeat it."""
+    """Returns the URL. Raises UsageError unless it is an HTTP URL. The message does not repeat it.
+    """
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
 
     @property
     def warning(self) -> str:
-        """`details` as a warning; empty: there are none."""
+        """`details` as a warning; empty if there are none."""
         first, _, rest = self.details.partition("\n")
         return Detailed(f"the error in full: {first}", rest) if first else ""
 
@@ -57,7 +57,7 @@ def outcome_of(
 
 
 def outcome_of_refusal(error: BulkupError) -> Outcome:
-    """The outcome where this error leaves nothing to work on."""
+    """The outcome when this error leaves nothing to work on."""
     asked = isinstance(error, StopAskedError)
     state = RunState.INTERRUPTED if asked else RunState.FAILED
     return Outcome(state, error.message, error.exit_code, error.details)
@@ -74,8 +74,8 @@ def _over_budget(exceeded: BudgetExceeded) -> str:
 
 
 def final_exit(state: RunState, exit_code: Exit, failed: int) -> Exit:
-    """A finished run, or a dry run at its limit, in which entities have failed has an exit code of
-    its own."""
+    """The exit code of a runner. A finished run, or a dry run at its limit, gets a code of its own
+    if entities failed."""
     if state in (RunState.FINISHED, RunState.STOPPED) and exit_code is Exit.DONE and failed:
         return Exit.DONE_WITH_FAILURES
     return exit_code

@@ -25,7 +25,8 @@ class Previewed:
         self._writes: dict[bytes, Write] = {}
         self._bytes = 0
         self._has_readers = False
-        """Handlers read entities. Without, only those that the scan may still meet are kept."""
+        """Handlers read entities. If they do not, only writes to other entities are kept, which the
+        scan may still meet."""
 
     def add(self, item: Handled) -> None:
         self._has_readers = self._has_readers or bool(item.reads)
@@ -56,7 +57,8 @@ class Previewed:
         return self._writes.get(key)
 
     def read_again(self, result: Any) -> Any:
-        """A PageResult as it would be after the writes; None: deleted, or not the same any more."""
+        """A PageResult as it would be after the writes; None if it was deleted, or is no longer the
+        same entity."""
         key = result.entity.key
         write = self._writes[key]
         if write.deletes or key in self._made:
@@ -67,7 +69,7 @@ class Previewed:
 
 
 class CallReads(Reads):
-    """`writes`: what the handler call that is running has put and deleted."""
+    """`writes`: what the current handler call has put and deleted."""
 
     def __init__(
         self, writes: Mapping[bytes, Write | None], previewed: Previewed | None = None

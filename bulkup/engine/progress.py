@@ -1,4 +1,4 @@
-"""Tracks counts, rate and waits of a run, and emits Progress at least every second."""
+"""Tracks counts, rate and waits of a run, and emits Progress about every second."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ current."""
 EVERY_S = 1.0
 
 UNANSWERED_S = 5.0
-"""A server that does not answer for this long is named."""
+"""A server that has not answered for this long is named in the progress."""
 
 
 class ProgressTracker:
@@ -51,7 +51,7 @@ class ProgressTracker:
         self.retries_by: Counter[str] = Counter()
         """By call and error: `Commit: UNAVAILABLE`."""
         self.gauge: VitalsGauge | None = None
-        """Reads the vitals of a run or of a dry run; None: this is neither."""
+        """Reads the vitals of a run or of a dry run; None if this is neither."""
         self._count_call: Call[object] | None = None
         self._waiting: str | None = None
         self._started = clock.monotonic()
@@ -85,12 +85,12 @@ class ProgressTracker:
                 nap(min(0.02, seconds))
 
     def total_is(self, total: int) -> None:
-        """It is known without asking."""
+        """Note the total, which is known without a COUNT call."""
         self.total = total
         self._on_total(total)
 
     def begin_with(self, counts: Counts) -> None:
-        """What earlier runners have done, when that is known for certain."""
+        """Begin with what earlier runners have done, once that is known for certain."""
         self.counts = self._before = counts
 
     def add(self, counts: Counts) -> None:

@@ -1,8 +1,8 @@
-"""Whether a query, and every key in its filters, is of the run's own target.
+"""Checks that a query, and every key in its filters, belongs to the run's own target.
 
 A query names a project, a database and a namespace, and so does each key. A run sends its queries
-and its writes to one target: what is of another one would not be found, or, worse, be taken for the
-target's own.
+and its writes to one target: what belongs to another one would not be found or, worse, would be
+taken for the target's own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _OPTIONS = _Place("--project", "--database", "--namespace")
 
 
 def check_target(query: Query, message: Pb, client: Client) -> None:
-    """`message`: the query as it is sent. Raises QueryError."""
+    """Raises QueryError unless the query belongs to the client's target. `message`: the query as it
+    is sent."""
     run = _Place(client.project, client.database or "", client.namespace or "")
     place = _Place(query.project, database_of(query), query.namespace or "")
     for part, theirs, ours, option in zip(_Place._fields, place, run, _OPTIONS, strict=True):
@@ -55,7 +56,7 @@ def _named(name: str) -> str:
 
 
 def _keys_in(part: Pb) -> Iterator[tuple[str, Pb]]:
-    """The property and the key of every comparison with a key, however deep it is."""
+    """The property and the key of every comparison with a key, however deeply it is nested."""
     kind = part.WhichOneof("filter_type")
     if kind == "composite_filter":
         for inner in part.composite_filter.filters:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 class RangeRole(Protocol):
-    """The run's side of a range. Asked by the runner's thread, every CHECK_EVERY_S at most; nothing
-    here waits, except `split`."""
+    """The run's side of a range. Called by the runner's thread, at most once every CHECK_EVERY_S.
+    Nothing here waits, except `split`."""
 
     @property
     def steering(self) -> SteeringSource:
@@ -29,10 +29,10 @@ class RangeRole(Protocol):
 
     def handled_of_run(self, here: int) -> tuple[int, int | None]:
         """How many entities of the whole run are handled, `here` of them in this range, and how
-        many there are; None: not known."""
+        many there are, or None if that is unknown."""
 
     def stopped(self) -> Stopped | None:
-        """Why the run must stop, for all or for this worker; None: it need not."""
+        """Why the whole run, or this worker, must stop; None if it need not."""
 
     def split(self, scheduler: Scheduler) -> None:
         """Split the range, if somebody has asked for that. Raises HeldError, CallError."""

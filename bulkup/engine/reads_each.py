@@ -9,13 +9,13 @@ from bulkup.core.places import Place
 from bulkup.engine.hints import Hints
 
 FIRST = 100
-"""Requests, before anything is said. Fewer take no time."""
+"""Requests before anything is reported. Fewer take next to no time."""
 
 NEARLY_ALL = 0.9
 
 
 class ReadsEach:
-    """Told of many entities at a time, so it costs each of them nothing."""
+    """Called for many entities at a time, so it costs nothing per entity."""
 
     def __init__(self, hints: Hints) -> None:
         self._hints = hints

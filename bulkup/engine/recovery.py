@@ -1,11 +1,11 @@
 """Recovers a run whose last runner did not end cleanly: makes the outcome of each commit definite.
 
-Known are the local checkpoint (which may be out of date, or missing) and the markers (which are the
-truth). Unknown is whether a commit is still on its way, and whether the former runner is still
-alive. So recovery inserts a fence under the key of every marker that may still arrive. Either the
-fence is first, and the commit is refused; or the marker is there, and its interval is done. After
-that nothing can change any more, and the parts of the shard that no marker covers become new
-shards.
+Recovery has the local checkpoint (which may be out of date, or missing) and the markers (which are
+the truth). It does not know whether a commit is still on its way, or whether the former runner is
+still alive. So it inserts a fence under the key of every marker that may still arrive. Either the
+fence comes first, and the commit is refused; or the marker is already there, and its interval is
+done. After that nothing can change any more, and the parts of the shard that no marker covers
+become new shards.
 
 Why WINDOW fences are enough: a runner sends a batch only while fewer than WINDOW batches lie
 between it and the last one it knows to be done. Once the first batch that is not done is fenced,
@@ -50,7 +50,7 @@ class Recovery:
     """Makes the outcome of a run's shards definite before its next runner begins.
 
     `runner`: the id of that next runner, which the fences carry. `needs_keys`: only the checkpoint
-    knows the keys that must not be handled, so it must know every batch.
+    knows the keys that must not be handled again, so it must know every batch.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Recovery:
     def live_markers(self, shard: Shard, keep_until: float) -> list[LiveMarker] | None:
         """For a shard whose last runner ended cleanly: its markers that are still in Datastore.
 
-        None: there is a marker of a batch that the checkpoint does not know, so the shard has to
+        None if there is a marker of a batch that the checkpoint does not know: then the shard must
         be recovered.
         """
         found = {
@@ -106,8 +106,9 @@ class Recovery:
         return Recovered(_gaps(shard, done), before + adopted)
 
     def restore_notes(self) -> None:
-        """Note in the checkpoint which failures and log lines it lacks. Once every shard is
-        recovered: no commit that would add a note can arrive after that. Raises CallError."""
+        """Add to the checkpoint the failures and log lines that it lacks. Call this when every
+        shard is recovered: no commit that would add a note can arrive after that. Raises CallError.
+        """
         for note in self._notes.read():
             self._checkpoint.restore(note)
 
@@ -116,7 +117,8 @@ class Recovery:
         return bytes(raw.SerializeToString(deterministic=True))
 
     def _at_its_true_mark(self, shard: Shard, found: dict[Place, Marker]) -> Shard:
-        """The markers may know a later low-water mark, if the checkpoint lost its last writes."""
+        """The shard at its low-water mark according to the markers, which is later if the
+        checkpoint lost its last writes."""
         low = max((m.low for m in found.values() if not m.fence), default=0)
         if low <= shard.low_number:
             return shard
@@ -217,8 +219,8 @@ def recover(
     *,
     whole: bool = False,
 ) -> dict[int, list[LiveMarker]]:
-    """Make the last runner's work definite, and the run's shards those that are left to do.
-    `whole`: also if the last runner ended cleanly, so that no shard has any progress.
+    """Make the last runner's work definite, and replace the run's shards with what is left to do.
+    `whole`: do so even if the last runner ended cleanly, so that no shard has any progress.
 
     Returns the markers still in Datastore of each shard that continues unchanged. Raises CallError,
     StateError, HeldError.
@@ -232,7 +234,8 @@ def recover(
         markers = {shard.id: recovery.live_markers(shard, keep_until) for shard in shards}
         if all(found is not None for found in markers.values()):
             return {id_: found for id_, found in markers.items() if found is not None}
-    # The batches of a shard need its row. The result gets a new generation; this step does not.
+    # The batches of a shard need the shard's row. Only the result gets a new generation, not this
+    # step.
     checkpoint.follow(shards, status.generation)
     gaps: list[Shard] = []
     done = lease.record.layout.settled

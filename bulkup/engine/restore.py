@@ -1,7 +1,7 @@
 """The updater of a run that puts entities back: the base of `bulkup undo` and `bulkup rewind`.
 
 It works on a `RestoreList`: for each key the message to put back, as it was (values, index flags,
-meanings), and how the entity was left. What somebody has changed since stays, and is named in the
+meanings), and how the entity was left. What somebody has changed since stays, and is listed in the
 report.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Restorer(Updater):
     """Put entities back as they were."""
 
-    max_failures = -1  # what others have changed is named, however much it is
+    max_failures = -1  # everything that others have changed is listed, however much it is
     force: bool = False
     """Also put back what somebody has changed since."""
     restores: RestoreList

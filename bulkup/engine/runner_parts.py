@@ -43,11 +43,12 @@ from bulkup.state.notes import Notes
 from bulkup.state.record import LOOK_EVERY_S, RunRecord
 
 COUNT_WITHIN_S = 10.0
-"""A COUNT of so few entities that a share of them matters is answered long before."""
+"""How long to wait for a COUNT. If there are so few entities that a share of them matters, it is
+answered much sooner."""
 
 
 class RunnerParts:
-    """What one runner is made of, and what its parts ask of it while others wait.
+    """The parts of one runner, and what they call back while others wait.
 
     `sampling`: a sample of keys to split the query at; None: it is not split.
     """
@@ -152,7 +153,7 @@ class RunnerParts:
                 self._lease, self._markers, self._notes, rpc,
                 clock=clock, resumed=self._resumed, warn=self.warn, keeps_notes=role is not None,
             )  # fmt: skip
-        # Until recovery is done, this runner knows what the last one knew.
+        # Until recovery is done, this runner knows only what the last one knew.
         self._clean = taken.checkpoint.status().clean if taken and self._resumed else True
         self._only_end_left = False
         """Every entity is done, and Datastore may be told so: only the end of the run is left."""
@@ -161,8 +162,8 @@ class RunnerParts:
         rpc.retry_for(options.retry_for_s)
 
     def _handled_of(self, sure: bool) -> tuple[int, int | None]:
-        """How many entities are handled, and how many there are, if that is known. `sure`: the
-        answer to COUNT is worth waiting for, since a share of few depends on it."""
+        """How many entities are handled, and how many there are, if that is known. `sure`: wait for
+        the answer to COUNT if few are handled, because a share of few depends on it."""
         handled = self._already.handled + self._control.handled
         if self._role is not None:
             return self._role.handled_of_run(handled)
@@ -187,7 +188,7 @@ class RunnerParts:
             self._look_at_run(self._role)
 
     def _look_at_run(self, role: RangeRole) -> None:
-        """A range's runner does what is asked of the whole run."""
+        """Make the runner of a range adopt the rate, the failures and the stop of the whole run."""
         if role.max_rate() != self._rate_limiter.max_rate:
             self._rate_limiter.tune(role.max_rate())
         handled = self._already.handled + self._control.handled
@@ -230,7 +231,8 @@ class RunnerParts:
 
 
 def _known_counts(taken: TakenRun) -> Counts:
-    """The counts of earlier runners. If the checkpoint was lost, the run record has rough ones."""
+    """The counts of earlier runners. If the checkpoint was lost, the run record has approximate
+    ones."""
     checkpoint, status = taken.checkpoint, taken.checkpoint.status()
     if status.clean and status.generation == taken.record.lease.generation - 1:
         return checkpoint.done()

@@ -31,7 +31,7 @@ _ONE_VALUE = (Operator.EQUAL, Operator.IN, Operator.HAS_ANCESTOR)
 MAX_PAGE_BYTES = 1024 * 1024
 """A page must not hold 500 entities of 1 MiB, because each active shard keeps two pages in memory.
 With twice as much, a run of such entities takes 15 MiB more, for buffers that the allocator keeps;
-more shards gain as much without that."""
+more shards gain as much speed without that cost."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class QueryPlan:
     namespace: str
     keys_only: bool
     has_filters: bool
-    """Whether a changed property may take an entity out of the result. Not for a plain kind or
+    """Whether a changed property may take an entity out of the result. False for a plain kind or
     ancestor query."""
     ranged: frozenset[str]
     """Properties it orders or ranges on. A change of one of these moves the entity within the scan,
     perhaps ahead, where it is read again (the Halloween problem). And one server returns an entity
     once for each element of an array that the query orders or ranges on."""
     is_repeated: bool = False
-    """All was handled before: this is a further pass (`--until-clean`)."""
+    """Everything was handled before: this is a further pass (`--until-clean`)."""
     since_ns: int = 0
     """Entities that were not changed after this time are not handled; see `RunInfo`."""
 
@@ -61,7 +61,7 @@ class QueryPlan:
         return digest.hexdigest()
 
     def identity(self, spec: str, params: Mapping[str, str]) -> str:
-        """The same for the same updater, parameters and query, whichever machine asks.
+        """The same for the same updater, parameters and query, on any machine.
 
         Only the name of the file counts: another machine has it in another folder.
         """
@@ -72,21 +72,24 @@ class QueryPlan:
         return digest.hexdigest()
 
     def shown_for(self, selection: Selection, target: TargetInfo) -> str:
-        """What a selection has made of the updater's query, in GQL; empty: there is none."""
+        """The updater's query as a selection has narrowed it, in GQL; empty if there is no
+        selection."""
         return shown_query(self.pb, target) if selection else ""
 
     @property
     def digest(self) -> str:
-        """Of the keys that a list has in place of the query's results; empty: there is no list."""
+        """Digest of the list of keys that replaces the query's results; empty if there is no list.
+        """
         return ""
 
     @property
     def meets_new_entities(self) -> bool:
-        """Whether the scan may come by an entity that the run itself has made."""
+        """Whether the scan may meet an entity that the run itself has made."""
         return True
 
     def without_entity(self, key: bytes) -> Any:
-        """The PageResult that is handled when there is no entity of this key; None: nothing is."""
+        """The PageResult to handle if there is no entity with this key; None: nothing is handled.
+        """
         return None
 
     def keep_in(self, folder: Path) -> None:
@@ -183,12 +186,12 @@ class Scan:
         self._query = query
         self._shard = shard.id
         self.page_size = page_size
-        """Entities at most, in pages that are requested from now on."""
+        """The maximum number of entities per page, for pages that are requested from now on."""
         self._entity_bytes = max(1, entity_bytes)
         self._wanted = sys.maxsize if wanted is None else wanted
         self._most = page_size
-        """Entities at most in the next page, after a page that was too large. It grows slowly:
-        small entities say nothing about those after them."""
+        """The maximum number of entities in the next page, after a page that was too large. It
+        grows slowly: small entities say nothing about those after them."""
         self._pb = query.between(shard.after, shard.upto)
         if shard.low_cursor:
             self._pb.start_cursor = shard.low_cursor
@@ -216,10 +219,10 @@ class Scan:
         """Return the next PageResult messages, each with its own cursor, and request the page
         after them. Raises CallError.
 
-        The scan ends with an empty page, or when the server says that there are no more results.
-        A short page is not the end (servers end pages where they like), nor is an empty one that
+        The scan ends with an empty page, or when the server says that there are no more results. A
+        short page is not the end (servers end pages where they like), nor is an empty one that
         moved the cursor and says NOT_FINISHED. One emulator never says that there are no more
-        results; another leaves the cursor of an empty page empty, so that one is never used.
+        results; another leaves the cursor of an empty page empty, so an empty cursor is never used.
         """
         assert self._ahead is not None
         ahead, self._ahead = self._ahead, None
@@ -237,7 +240,7 @@ class Scan:
         return list(results)
 
     def _answer(self, page: Call[Any]) -> Any:
-        """The page, or a smaller one where the answer is too large to receive. Raises CallError."""
+        """The page, or a smaller one if the answer is too large to receive. Raises CallError."""
         while True:
             asked = self._pb.limit.value
             try:

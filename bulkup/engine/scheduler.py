@@ -67,7 +67,8 @@ class Scheduler:
             else None
         )
         self.on_round: Callable[[], None] | None = None
-        """Called between two rounds: all is sent that was handled, or waits in a batch."""
+        """Called between two rounds, when everything that was handled is sent or waits in a batch.
+        """
         self.shards_done = 0
         self.clean = False
         self.live_markers: list[LiveMarker] = []
@@ -131,7 +132,7 @@ class Scheduler:
     def split_tail(
         self, keep: float, sample: Callable[[], Sample], ledger: RangeLedger
     ) -> str | None:
-        """Split the range that is worked on; see `TailSplitter.split`."""
+        """Split the range in progress; see `TailSplitter.split`."""
         if self._splitter is not None and self._splitter.is_pending:
             return None
         checkpoint = self._context.checkpoint
@@ -149,7 +150,7 @@ class Scheduler:
         self._stopwatch.switch(did)
 
     def _waits_for(self) -> Doing:
-        """What keeps all shards from moving; with several, what keeps one of them."""
+        """What keeps all shards from moving. If there are several reasons, one of them."""
         if self._throttle.wait_s < math.inf:
             return Doing.PACED
         if self._throttle.is_full:
@@ -164,7 +165,7 @@ class Scheduler:
         return sum(runner.committer.in_flight for runner in self._runners)
 
     def shards(self) -> tuple[ShardVitals, ...]:
-        """How far the shards are that are worked on, by their id."""
+        """How far each active shard is, in the order of their ids."""
         return tuple(sorted(map(self._vitals_of, self._runners), key=lambda shard: shard.id))
 
     @property
@@ -178,7 +179,7 @@ class Scheduler:
         if self._sample is not None and runner.last_key and not shard.end:
             keys = len(self._sample.inside(shard.after, shard.upto))
             left = len(self._sample.inside(runner.last_key, shard.upto))
-            # Before the first sampled key and after the last one is a part of it, too.
+            # The parts before the first sampled key and after the last one count, too.
             share = 1 - (left + 0.5) / (keys + 1) if runner.is_reading else 1.0
         return ShardVitals(shard.id, handled, share)
 
@@ -186,7 +187,7 @@ class Scheduler:
         return self._width - sum(runner.is_reading for runner in self._runners)
 
     def _check_held(self) -> None:
-        """Raises ChangesUnwrittenError when only batches are left that are held back."""
+        """Raises ChangesUnwrittenError if all batches that are left are held back."""
         is_over = not self._waiting and all(runner.is_held for runner in self._runners)
         if self._unwritten.is_holding and is_over:
             raise self._unwritten.error()
@@ -197,14 +198,14 @@ class Scheduler:
     def _winding_up(self) -> Iterator[None]:
         """Finish commits in flight when the body raises.
 
-        Not on HeldError and CallError: then none can be.
+        Not on HeldError and CallError: then none can be finished.
         """
         try:
             try:
                 yield
             except (Stopped, WorkerDiedError) as stopped:
                 if not self._drifts:
-                    with suppress(Stopped):  # by a drift from the plan
+                    with suppress(Stopped):  # caused by a drift from the plan
                         self._collect()
                 self._wind_up()
                 if self._unwritten.is_holding and not self._control.is_interrupted:
@@ -229,7 +230,7 @@ class Scheduler:
     def _collect(self) -> None:
         """Take in what handlers have started. Raises HandlerOverBudget, BudgetExceeded."""
         if any(committer.shard.broken for committer in self._context.committers):
-            return  # nothing may be done after an undecided batch: the mark would pass it
+            return  # nothing may be done after an undecided batch: the low-water mark would pass it
         self._handlers.collect(self._runners)
 
     def _give_up_held(self) -> BudgetExceeded | None:
@@ -243,7 +244,7 @@ class Scheduler:
             except BudgetExceeded as error:
                 exceeded = exceeded or error
             except Stopped:
-                break  # by a drift from the plan
+                break  # caused by a drift from the plan
         if self._unwritten.is_holding or self._drifts:
             for committer in committers:
                 committer.give_up_held()

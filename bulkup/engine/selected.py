@@ -1,4 +1,4 @@
-"""Whether a selection chooses an entity that was read, as a query of the server's would have."""
+"""Decides whether a selection chooses an entity that was read, as a query on the server would."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from bulkup.local.status import RpcError
 
 
 class Selected:
-    """Of entities of the kind that the selection is about."""
+    """Decides for entities of the kind that the selection is about."""
 
     def __init__(self, selection: Selection) -> None:
-        """Conditions that only another server takes choose everything here. Raises UsageError."""
+        """Conditions that the embedded Datastore does not support choose every entity here. Raises
+        UsageError."""
         pb = QueryPb().filter
         pb.composite_filter.op = AND
         for condition in conditions_of(selection):
@@ -27,7 +28,7 @@ class Selected:
             self._any_of = [Alternative()]
 
     def has(self, page_entity: Pb) -> bool:
-        """`page_entity`: of a PageResult."""
+        """Whether the selection chooses this entity of a PageResult."""
         entity = EntityPb.FromString(page_entity.SerializeToString())
         path = encode_path(entity.key.path)
         return any(_meets(one, entity, path) for one in self._any_of)
@@ -49,8 +50,8 @@ def _is_inside(value: bytes, intervals: Intervals) -> bool:
 
 
 def _values(entity: Pb, name: str) -> list[bytes]:
-    """What an index has of a property: what is excluded from indexes meets no condition. A name
-    with dots is that of a property of an embedded entity, or has dots itself."""
+    """The indexed values of a property: what is excluded from indexes meets no condition. A name
+    with dots means a property of an embedded entity, or a property whose own name has dots."""
     if name not in entity.properties:
         first, dot, rest = name.partition(".")
         if dot and first in entity.properties:

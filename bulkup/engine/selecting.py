@@ -1,7 +1,7 @@
 """Narrows an updater's query to what the user has selected.
 
-What comes out is a query like any other: whatever is true of a query that an updater has written
-(shards, order, what is refused) is true of it, too.
+The result is a query like any other: whatever is true of a query in an updater (shards, order, what
+is refused) is true of it, too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bulkup.datastore.messages import AND, Operator, Pb
 def selection_of(
     kind: str | None = None, ancestor: str | None = None, where: Sequence[str] = ()
 ) -> Selection:
-    """What the user has typed, checked, and written in one way. All of `where` must hold.
+    """What the user has typed, checked and brought into one form. All of `where` must hold.
 
     Raises UsageError.
     """
@@ -66,7 +66,7 @@ def narrow(pb: Pb, selection: Selection, client: Client) -> None:
 
 
 def conditions_of(selection: Selection) -> list[Condition]:
-    """What must all hold. Raises UsageError."""
+    """The conditions that must all hold. Raises UsageError."""
     parts: list[Condition] = []
     if selection.ancestor:
         parts.append(Comparison(KEY_PROPERTY, "HAS ANCESTOR", parse_key(selection.ancestor)))

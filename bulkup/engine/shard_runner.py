@@ -31,7 +31,8 @@ class HandlerPool(Protocol):
         """What handlers have noticed about the updater's code."""
 
     def watch_client(self, on_commit: Callable[[], None]) -> None:
-        """Call this when a handler writes through its client, not through the updater."""
+        """Have `on_commit` called when a handler writes through its client, not through the
+        updater."""
 
     def begin_round(self) -> None:
         """Take in what has arrived since the last round of `step`s."""
@@ -92,23 +93,25 @@ class ShardRunner:
         self.committer = Committer(context.commits, progress, self._committers)
         self._committers.append(self.committer)
         self.page: Sequence[Any] = ()
-        """Read, and not handled yet."""
+        """Entities that were read and not handled yet."""
         self._stopwatch = context.commits.stopwatch
         self._observer = context.commits.observer
         self._monotonic = context.commits.rpc.monotonic
         self._foreign = context.commits.foreign
         self.page_knows = self._ahead_knows = self._foreign.landings
-        """Landings of foreign keys before the page, and the one ahead, was requested."""
+        """How many landings of foreign keys there were before the page, and the one ahead, was
+        requested."""
         self._runners = context.runners
         self._runners.append(self)
         self.last_key = b""
         """Key of the last entity that was handled or handed out; `last_cursor` is its cursor."""
         self.last_cursor = b""
         self.chunks: deque[HandedOut] = deque()
-        """Handed out to worker processes, and not added to the commits yet."""
+        """Chunks that were handed out to worker processes and not added to the commits yet."""
         self.may_handle = True
         self.may_end = True
-        """Both are False for shards of a split that is not in the run record yet."""
+        """Until a split is in the run record, `may_handle` is False for its new shards, and
+        `may_end` for the shard that it has shortened."""
         self.is_done = False
 
     @property
@@ -148,7 +151,8 @@ class ShardRunner:
         return True
 
     def _step_observed(self, observer: Observer) -> bool:
-        """Worker processes and the event loop only take entities here; their batches are longer."""
+        """Make a step a span. Worker processes and the event loop only take entities here; handling
+        them takes longer."""
         began, entities = self._monotonic(), len(self.page)
         moved = self._handlers.step(self)
         if handled := entities - len(self.page):
@@ -167,7 +171,7 @@ class ShardRunner:
 
     @property
     def knows(self) -> int:
-        """How many landings of foreign keys all that is left to be handled knows."""
+        """How many landings of foreign keys are known to everything that is left to be handled."""
         if self.chunks:
             return self.chunks[0].knows
         if self.page:
@@ -175,7 +179,7 @@ class ShardRunner:
         return self._foreign.landings if self.scan.is_over else self._ahead_knows
 
     def passed(self, result: Any) -> None:
-        """Entities up to this one were handled or handed out."""
+        """Note that entities up to this one were handled or handed out."""
         self.last_key, self.last_cursor = result.entity.key, result.cursor
 
     def shorten(self, shard: Shard) -> None:

@@ -60,14 +60,14 @@ class ShardSplitter:
 
     @property
     def is_pending(self) -> bool:
-        """A split is not known yet to be in the run record."""
+        """There is a split that is not known to be in the run record yet."""
         return bool(self._new_ids)
 
     def is_unrecorded(self, shard: Shard) -> bool:
         return shard.id in self._new_ids
 
     def split_largest(self, free: int) -> None:
-        """Split the shard that has most left into `free` new shards and what it has done.
+        """Split the shard that has most left into what it has done and up to `free + 1` new shards.
 
         New shards take the rest, because a cursor is only valid for the query it came from. Their
         first pages are read while the run record is written.
@@ -124,7 +124,7 @@ class ShardSplitter:
         self._lease.begin_update(partial(self._recorded, shards), change)
 
     def _recorded(self, shards: Sequence[Shard]) -> None:
-        # What is done of these by now, the checkpoint knows and keeps.
+        # The checkpoint knows what is done of these shards by now, and keeps it.
         self._checkpoint.follow(shards, self._lease.record.lease.generation)
         self._new_ids = frozenset()
         for runner in self._runners:

@@ -1,4 +1,4 @@
-"""Names a handler that takes long, once, with what helps."""
+"""Warns once of a handler that takes long, and says what helps."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from bulkup.core.events import WarningKind
 from bulkup.engine.options import Options
 
 SLOW_S = 1.0
-"""Seconds an entity. Nothing that computes takes that long; most such handlers wait for something.
-"""
+"""Seconds per entity. Computing alone does not take that long; most such handlers wait for
+something."""
 
 IN_A_ROW = 2
-"""The first call may have had to import something, or to connect."""
+"""Slow entities before the warning: the first call may have had to import something, or to connect.
+"""
 
 
 class SlowHandler:
-    """`warn`: where it is named."""
+    """`warn`: called with the warning."""
 
     def __init__(
         self, options: Options, warn: Callable[[str, WarningKind], None], concurrency: int = 0
     ) -> None:
-        """`concurrency`: of an async handler."""
+        """`concurrency`: of an async handler; 0 for any other."""
         self._options = options
         self._concurrency = concurrency
         self._warn = warn

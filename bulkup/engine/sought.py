@@ -15,12 +15,12 @@ FIRST = 100
 """Entities whose properties are remembered, to name what was meant."""
 
 MOST_NAMES = 500
-"""Of these properties: names may come from data."""
+"""Limit for the names of these properties, because names may come from data."""
 
 
 class SoughtWatch:
-    """Told of pages, and of none any more once everything is found: most updaters look for nothing,
-    and what is there is usually in the first entity."""
+    """Called with pages, until everything is found: most updaters look for nothing, and what is
+    there is usually in the first entity."""
 
     def __init__(self, updater: Updater) -> None:
         ignored = frozenset(updater.ignore_warnings)
@@ -32,7 +32,8 @@ class SoughtWatch:
         self.is_open = bool(self._missing)
 
     def found(self, results: Sequence[Any]) -> None:
-        """Entities that were read and are not handled yet: their messages may be patched then."""
+        """Look in entities that were read. Call it before they are handled, which may patch their
+        messages."""
         for result in results:
             if result.version == ABSENT:
                 continue
@@ -47,7 +48,7 @@ class SoughtWatch:
         self.is_open = bool(self._missing)
 
     def taken(self) -> Iterator[tuple[str, WarningKind]]:
-        """A sentence for each that no entity has, once."""
+        """A sentence for each thing that no entity has; each is returned only once."""
         missing, self._missing, self.is_open = self._missing, [], False
         if not self._entities:
             return

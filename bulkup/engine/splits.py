@@ -1,8 +1,8 @@
 """Where a query may be split into shards: a sample of its keys.
 
-The service and most emulators keep the property `__scatter__` for some of all entities; ordering by
-it gives keys that are as good as random. Where it gives none, the query is counted and keys at
-equal distances are read.
+The service and most emulators keep the property `__scatter__` for some of the entities; ordering by
+it gives keys that are as good as random. If that gives none, the query is counted and keys at equal
+distances are read.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from bulkup.datastore.rpc import Rpc, count_of
 from bulkup.engine.scan import QueryPlan
 
 KEYS_PER_SHARD = 32
-"""In a sample: single keys are spread unevenly, and several per shard show how much each has left.
-The App Engine mapreduce library and Beam use the same number."""
+"""Keys in a sample, per shard: single keys are spread unevenly, and several show how much each
+shard has left. The App Engine mapreduce library and Beam use the same number."""
 
 MAX_SAMPLE = 1000
 
@@ -45,7 +45,7 @@ def key_order(key: Any) -> Order:
 
 
 def why_not_split(query: QueryPlan) -> str | None:
-    """Why a query cannot be split by keys; None: it can."""
+    """Why a query cannot be split by keys; None if it can."""
     if query.ranged:
         return f"it orders or ranges on {', '.join(sorted(query.ranged))}"
     if any(order.direction == Direction.DESCENDING for order in query.pb.order):
@@ -92,7 +92,7 @@ class Scatter:
         return self._rpc.run_query(self._pb, self._namespace)
 
     def take(self) -> list[Any]:
-        """The first `wanted` keys; fewer where fewer have it. Raises CallError."""
+        """The first `wanted` keys; fewer if fewer entities have the property. Raises CallError."""
         keys: list[Any] = []
         call = self._first
         while True:
@@ -169,7 +169,8 @@ def _probed(rpc: Rpc, query: QueryPlan, wanted: int) -> list[Any]:
 
 
 def _skip(rpc: Rpc, query: QueryPlan, pb: Any, offset: int) -> Any:
-    """Skip `offset` results and return the next key, with the cursor after it; None: no more."""
+    """Skip `offset` results and return the next key, with the cursor after it; None if there are no
+    more."""
     pb.limit.value = 1
     left = offset
     while True:

@@ -44,22 +44,22 @@ class CarriedSteering:
 
 
 class SteeringSource(Protocol):
-    """Where a run record comes from that says how the run is steered."""
+    """Provides a run record that says how the run is steered."""
 
     @property
     def record(self) -> RunRecord:
-        """As it was last read."""
+        """The record as it was last read."""
 
     def renew_soon(self) -> None:
-        """What was adopted must still be written there."""
+        """Write the record soon: what was adopted is not in it yet."""
 
 
 class SteeredRun:
     """How one runner is steered.
 
-    `lease`: that of the run, or whoever knows its record; it has what was known when the run was
-    acquired. `tune` puts a tuning into force, and may raise UsageError. `continue_command`: how to
-    continue the run once it is paused.
+    `lease`: the run's lease, or whatever else knows its record. At first it has what was known when
+    the run was acquired. `tune` puts a tuning into force, and may raise UsageError.
+    `continue_command`: how to continue the run once it is paused.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class SteeredRun:
         self._next = 0.0
         self._in_file = UNSTEERED
         self._file_is_lost = False
-        """It cannot be written; the record has the same."""
+        """The steering file cannot be written; the record has the same content."""
         self._resumed_paused = lease.record.steering.is_paused
         self._is_paused = False
         self._answered: Answer | None = None
@@ -136,7 +136,7 @@ class SteeredRun:
             self._answer((Phase.PAUSED if found.is_paused else Phase.WORKING).value)
 
     def refresh(self, record: RunRecord) -> RunRecord:
-        """What a renewal of the lease should write about it."""
+        """The record with what a renewal of the lease should write about the steering."""
         steering = newest(record.steering, self.steering)
         if steering == UNSTEERED:
             return record
@@ -148,7 +148,7 @@ class SteeredRun:
         return f"paused by {self.steering.by}"
 
     def is_now_paused(self) -> None:
-        """Commits in flight have ended, and the run waits."""
+        """Note that commits in flight have ended, and that the run waits."""
         self._is_paused = True
         steering, how = self.steering, f"continue with: {self._continue_command}"
         if self._resumed_paused:
@@ -166,7 +166,7 @@ class SteeredRun:
         self._answer(Phase.WORKING.value)
 
     def is_cancelled(self) -> None:
-        """The runner has ended for that reason."""
+        """Report that the runner has ended because it was cancelled."""
         self._emit(Steered(Verb.CANCEL, self.steering, f"cancelled by {self.steering.by}"))
 
     def _answer(self, phase: str) -> None:

@@ -9,7 +9,7 @@ from bulkup.core.vitals import Waits
 
 
 class Doing(IntEnum):
-    """What the thread does, or waits for. All but the last are in `Waits`."""
+    """What the thread does, or waits for. All but NOTHING are in `Waits`."""
 
     READING = 0
     HANDLING = 1

@@ -1,7 +1,7 @@
 """Entities that were not done when they were read, until they are read again a moment later.
 
 Live writers change entities in steps, and restore what a run has changed. So an entity counts as
-not done only if nobody has changed it for RECHECK_S, or if it was not done at MAX_LOOKS looks in a
+not done only if nobody has changed it for RECHECK_S, or if it was not done in MAX_LOOKS reads in a
 row.
 """
 
@@ -25,8 +25,8 @@ RECHECK_S = 1.0
 MAX_LOOKS = 8
 
 AT_ONCE = 200
-"""Entities that are read again by one call, or by as many calls at once where the query must be
-asked for each."""
+"""Entities that are read again by one call; or by as many calls at once, if the query must be asked
+for each entity."""
 
 MAX_WAITING = 10_000
 """Memory must not grow with the number of entities, so nothing is read while this many wait."""
@@ -38,13 +38,13 @@ class Span:
 
     range_id: int
     cursor: bytes
-    """Of the last one."""
+    """The cursor of the last one."""
     handled: int
     vanished: int = 0
     done_since: int = 0
     unsteady: int = 0
     open: int = 0
-    """Those that have to be read again."""
+    """How many of them have to be read again."""
     found: list[tuple[Failure, bool]] = field(default_factory=list)
     """Entities that are not done, and whether each is young."""
 
@@ -62,7 +62,7 @@ class _Suspect:
 
 
 class Suspects:
-    """`is_young`: whether the entity of a PageResult was created since the beginning."""
+    """`is_young`: whether the entity of a PageResult is young (`Reading.since_ns`)."""
 
     def __init__(
         self, query: QueryPlan, rpc: Rpc, judge: Judge, is_young: Callable[[Any], bool]
@@ -82,7 +82,7 @@ class Suspects:
         return len(self._waiting) >= MAX_WAITING
 
     def wait_s(self) -> float:
-        """Seconds until the next one is due; infinite: none is waiting."""
+        """Seconds until the next one is due; infinite if none is waiting."""
         if not self._waiting:
             return float("inf")
         return max(0.0, self._waiting[0].due - self._rpc.monotonic())

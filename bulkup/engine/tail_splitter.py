@@ -38,9 +38,9 @@ class TailSplitter:
 
     def split(self, keep: float, sample: Callable[[], Sample], ledger: RangeLedger) -> str | None:
         """Split the range at a key of `sample`. `keep`: which share of the entities that are left
-        stays in this range; 0: none. `ledger`: that of the ranges.
+        stays in this range; 0: none. `ledger`: the ledger of the ranges.
 
-        Returns the id of the new range, which is recorded by then; None: the range is not split.
+        Returns the id of the new range, which is recorded by then; None if the range is not split.
         Raises HeldError, CallError: only the range's record tells whether it is split.
         """
         part = self._lease.record.part
@@ -53,7 +53,7 @@ class TailSplitter:
         kept = int(len(keys) * min(keep, 1.0))
         edge = keys[kept - 1] if kept else begin
         if edge in (part.first, part.last):
-            return None  # one of both would be empty, and two ranges would begin at the same key
+            return None  # one of the two would be empty, and two ranges would begin at the same key
         new_id = self._lease.record.layout.next_shard
         middle = [Shard(new_id, after=begin, upto=edge)] if kept else []
         if runner is None:
@@ -68,7 +68,7 @@ class TailSplitter:
         return new.run_info.run_id
 
     def _tail(self, last: bytes) -> tuple[Shard, ShardRunner | None] | None:
-        """The shard at the end of the range, if it is one that can be ended early."""
+        """The shard at the end of the range, if it can be ended early."""
         for runner in self._runners:
             shard = runner.shard
             if shard.upto == last and not shard.end:

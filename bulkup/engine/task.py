@@ -44,10 +44,10 @@ class Task:
     entity_bytes: int = 0
     """Expected size of an entity; 0: unknown."""
     nothing_there: str | None = None
-    """What is there instead, when the kind of the query was found to hold nothing at all."""
+    """What is there instead, if the query's kind was found to have no entities at all."""
 
     def why_empty(self, counts: Counts) -> str | None:
-        """What to tell of a run that has met no entity; None: it has met some."""
+        """What to report if the run has met no entity; None if it has met some."""
         if self.query.is_repeated:
             return None
         if self.query.digest:
@@ -64,24 +64,24 @@ class TakenRun:
     record: RunRecord
     """The run record, whose holder is this process."""
     next_command: Callable[[], str]
-    """How to resume the run, as it is tuned by then."""
+    """How to resume the run, with its tuning at that time."""
     begin_successor: BeginSuccessor
     retry_command: str = ""
     """How to handle its failed entities again, once it is finished."""
     why_not_clean: Callable[[Counts], str] = lambda _: ""
-    """Why no further pass follows although this one has written (`--until-clean`); empty: one
-    follows, or none need."""
+    """Why no further pass follows although this one has written (`--until-clean`); empty if one
+    follows or none is needed."""
     continue_command: str = ""
     """How to continue the run once it is paused."""
     state_file: str = ""
     """The checkpoint's path, as it is shown."""
     role: RangeRole | None = None
-    """This is a range of a larger run, whose part in it this is; None: it is a run."""
+    """For a range of a larger run: its role in that run. None if this is a whole run."""
     steered_in: Path | None = None
-    """The folder of that run; None: the checkpoint's own folder."""
+    """The folder where that larger run is steered; None: the checkpoint's own folder."""
     began: float | None = None
-    """When the work on the run's ranges began, of which all are finished, by this process's
-    monotonic clock; None: the work begins now."""
+    """When the work on the run's ranges began, if all of them are finished, by this process's
+    monotonic clock; None if the work begins now."""
 
 
 @dataclass(frozen=True)
@@ -95,4 +95,4 @@ class Surroundings:
     carried: CarriedSteering = field(default_factory=CarriedSteering)
     """Shared by the runs of a command."""
     observer: Observer | None = None
-    """None: nobody traces the run."""
+    """None if nobody traces the run."""

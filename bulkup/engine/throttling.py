@@ -22,11 +22,11 @@ class Throttle:
         """Seconds until the rate admits the next entities; infinite: no shard waits for the rate.
         The scheduler resets it before each round."""
         self.is_full = False
-        """A shard waits, because it has as many commits in flight as it may have. Reset likewise.
-        """
+        """A shard waits, because it has as many commits in flight as it may have. Reset before each
+        round, too."""
 
     def tune(self, *, max_rate: MaxRate, in_flight: int | None, batch_size: int) -> None:
-        """From the next batch on, these are what the user has set."""
+        """Use what the user has set, from the next batch on."""
         self.rate.tune(max_rate)
         self.concurrency.tune(in_flight)
         self.max_batch_size = batch_size

@@ -18,7 +18,7 @@ from bulkup.engine.slow_handler import SlowHandler
 
 
 class _Added:
-    """What was written by the entities that were added since others were handled."""
+    """The writes of entities that are added only after later ones were already handled."""
 
     def __init__(self) -> None:
         self._items: list[Handled] = []
@@ -33,12 +33,12 @@ class _Added:
                     self._foreign.add(write.key)
 
     def concerns(self, item: Handled, reads: Sequence[bytes]) -> bool:
-        """Whether the entity, or what its handler has read, was written meanwhile."""
+        """Whether the entity, or what its handler has read, was written by these."""
         if item.key in self._foreign:
             return True
         if not reads:
             return False
-        while self._items:  # most are never looked at
+        while self._items:  # most are never needed
             self._marks.update(marks_written(self._items.pop()))
         return not self._marks.isdisjoint(reads)
 
@@ -54,15 +54,17 @@ def in_process(handler: AnyHandler, accounts: Accounts, slow: SlowHandler) -> In
 
 
 class TogetherPool(InProcessPool):
-    """A HandlerPool without processes, for a handler whose `handle_many` does more than one."""
+    """A HandlerPool without processes, for a handler whose `handle_many` handles several at once.
+    """
 
     def handle(
         self, results: Sequence[Any], sink: Sink, committer: Committer | None = None
     ) -> None:
         """Handle entities together, and add them to the sink in their order.
 
-        Those that have read what one before them writes are handled again, so that in the end each
-        has been handled after those before it were written. Raises as `InProcessPool.handle`.
+        An entity whose handler has read what one before it writes is handled again, so that in the
+        end each has been handled after the writes of those before it. Raises as
+        `InProcessPool.handle`.
         """
         accounts, control = self._accounts, self._accounts.control
         control.check()
@@ -122,7 +124,7 @@ class TogetherPool(InProcessPool):
         landed: Set[bytes],
         added: _Added,
     ) -> Iterator[Handled]:
-        """The outcomes of these, which know all that is written before them."""
+        """The outcomes of these results. Each takes into account all that is written before it."""
         done = 0
         is_repeated = False
         while done < len(results):
@@ -155,7 +157,8 @@ class TogetherPool(InProcessPool):
         return self._handler.handle(fresh, key, result.cursor)
 
     def _if_rewritten(self, result: Any, committer: Committer | None) -> Any:
-        """An entity as it is now, if another one's handler may have written it; None: deleted."""
+        """An entity as it is now, if another entity's handler may have written it; None if it was
+        deleted."""
         rewritten = committer or self.previewed
         if rewritten is None or result.entity.key not in rewritten.foreign:
             return result

@@ -1,8 +1,8 @@
 """Watches for handlers that change their entity and write none of it: a forgotten `return entity`.
 
-Until one changed entity is written, batches with changes that are not are held back. So when the
-run stops for that reason, none of these entities counts as done, and resuming handles them again
-with the fixed code. A run whose first changed entity is written holds nothing, and looks at no
+From the first unwritten change on, batches are held back until one changed entity is written. So if
+the run stops for that reason, none of these entities counts as done, and resuming handles them
+again with the fixed code. A run whose first changed entity is written holds nothing, and checks no
 entity after that.
 """
 
@@ -29,7 +29,8 @@ class ChangesUnwrittenError(BulkupError):
 
 
 class UnwrittenChanges:
-    """`already`: the counts of earlier runners; they record such a batch only if it is allowed."""
+    """`already`: the counts of earlier runners, which record unwritten changes only if these are
+    allowed."""
 
     def __init__(self, updater: Updater, already: Callable[[], Counts]) -> None:
         self._updater = updater
@@ -45,7 +46,7 @@ class UnwrittenChanges:
 
     @property
     def is_settled(self) -> bool:
-        """A changed entity was written, or it need not be."""
+        """A changed entity was written, or none need be."""
         if self._is_settled is None:
             already = self._already()
             self._is_settled = (
@@ -58,7 +59,7 @@ class UnwrittenChanges:
         return self._changed > 0 and not self.is_settled
 
     def look(self, items: Iterable[Handled]) -> None:
-        """Look at entities that were handled. Ask `is_settled` before."""
+        """Check entities that were handled. Ask `is_settled` first."""
         for item in items:
             if item.unwritten:
                 self._changed += 1
@@ -76,7 +77,7 @@ class UnwrittenChanges:
             raise self.error()
 
     def error(self) -> ChangesUnwrittenError:
-        """The reason for which the run stops."""
+        """The reason why the run stops."""
         one = self._changed == 1
         changed = "1 entity was" if one else f"{self._changed:,} entities were"
         none = "the change was not" if one else "none of these changes was"
@@ -86,7 +87,7 @@ class UnwrittenChanges:
         )
 
     def warning(self, counts: Counts) -> str:
-        """For a run that has written some of the entities it has changed."""
+        """The warning for a run that has written some of the entities that it has changed."""
         one = counts.unwritten == 1
         changed = "1 entity was" if one else f"{counts.unwritten:,} entities were"
         first = f" (first {key_text(key_of(self._first))})" if self._first else ""

@@ -1,8 +1,8 @@
 """Reads every entity of a query and judges it; writes nothing.
 
 Several key ranges are read at once, in one thread, at the rate of a run. What is not done is read
-again a moment later (`suspects.py`). A range advances only when everything before is settled, so
-whoever continues it later begins there.
+again a moment later (`suspects.py`). A range advances only when everything before that point is
+settled, so whoever continues it later begins there.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Tallies:
     """What is settled so far."""
 
     counts: Counts = field(default_factory=Counts)
-    """`failed`: not done, without those that are young."""
+    """`failed` counts entities that are not done, without the young ones."""
     young: int = 0
     done_since: int = 0
     unsteady: int = 0
@@ -107,8 +107,8 @@ class Verification:
         self._rate_wait_s = math.inf
 
     def run(self) -> None:
-        """Read to the end. Raises CallError, and Stopped: at a limit after what was found is
-        settled, for a signal at once."""
+        """Read to the end. Raises CallError, and Stopped: at a limit, after what was found is
+        settled; on a signal, at once."""
         try:
             if self._reading.query.ranged:
                 with SeenKeys() as self._seen:  # such a query may return an entity twice
@@ -207,7 +207,7 @@ class Verification:
             control.check()
 
     def _advance(self) -> None:
-        """Note what is settled."""
+        """Report what is settled, and the ranges that are done."""
         for one in list(self._active):
             while one.spans and not one.spans[0].open:
                 span = one.spans.popleft()

@@ -39,7 +39,8 @@ class VitalsGauge:
         self._scheduler, self._throttle = scheduler, throttle
 
     def read(self, waiting: str | None, conflicts: int, retries_by: Mapping[str, int]) -> Vitals:
-        """`waiting`: the call or the server that is waited for. The others are of this runner."""
+        """`waiting`: the call or the server that the runner waits for. The other arguments are
+        counts of this runner."""
         scheduler, throttle = self._scheduler, self._throttle
         shards = scheduler.shards() if scheduler is not None else ()
         working = (Phase.WAITING, waiting) if waiting else (Phase.WORKING, "")

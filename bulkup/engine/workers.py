@@ -1,4 +1,4 @@
-"""What the run needs of those that handle entities elsewhere: processes, or an event loop."""
+"""What the run needs from workers that handle entities elsewhere: processes, or an event loop."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class HandedOut(Protocol):
 
     knows: int
     ticket: int
-    """How many entities had landed when they were handed out."""
+    """How many entities had landed when these were handed out."""
     is_added: bool
     error: CallError | None
-    """Of a handler's own reads."""
+    """An error of a handler's own reads."""
     whole: bool
     """All of its entities were handled."""
 
@@ -35,11 +35,12 @@ class HandedOut(Protocol):
 
 class Workers(Protocol):
     most_chunks: int
-    """Per shard, so that memory stays bounded while its commits are slow."""
+    """The most chunks per shard, so that memory stays bounded while its commits are slow."""
     max_chunk: int
     """Entities in a chunk, at most."""
     at_once: bool
-    """Neighbours are handled at the same time, so one may read what another one is to write."""
+    """Neighbours are handled at the same time, so one may read what another one is about to write.
+    """
     on_client_commit: Callable[[], None]
     on_reads: Callable[[int, int], None]
     """Called with a number of entities, and the requests for reads that their handlers have

@@ -39,11 +39,12 @@ service's documentation, and the module that decides gives the reason. The most 
 - A commit reports 0 `index_updates` when its index entries are written later (pending.py).
 - Conditions (`base_version`, `update_time`) apply with every strategy, in every mode (writes.py).
 - Transactions are optimistic, a documented concurrency mode; phantoms count (transactions.py).
-- An entity is one result, at its first sort value; a projection has each combination (plan.py).
+- An entity is one result, at its first sort value; in a projection, one per combination of values
+  (plan.py).
 - Results come in pages; keys-only and projected results have no version (query_page.py).
 - Empty arrays are in no index; entities in arrays are, by their properties (indexing.py).
 - Sums skip what is not a number: arrays, timestamps (aggregation.py).
-- A query refuses a cursor of another query (cursors.py).
+- A query refuses a cursor from another query (cursors.py).
 - `read_time` reaches back one hour (storage.py). No query needs a composite index; an explanation
   names those that the service would use (explain.py).
 - GQL and vector search are answered UNIMPLEMENTED (service.py, query.py).

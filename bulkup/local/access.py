@@ -28,17 +28,18 @@ class ReadableFile(Closing):
     """One partition of a file, for reading; a context manager."""
 
     is_shared = False
-    """Others may write to it meanwhile."""
+    """Whether others may write to the file while it is being read."""
 
     def __init__(self, place: Partition) -> None:
         self.place = place
 
     @abstractmethod
     def _answer(self, method: str, request: Any) -> bytes:
-        """The answer to a call that reads."""
+        """The serialized response to a read call."""
 
     def _check_partition(self) -> None:
-        """Read nothing, to see that the partition is valid. If not, close and raise UsageError."""
+        """Check the partition with an empty read. If it is not valid, close and raise
+        UsageError."""
         try:
             list(self.entities("", limit=0))
         except RpcError as error:
@@ -49,8 +50,8 @@ class ReadableFile(Closing):
             raise
 
     def count(self, kind: str, namespace: str | None = None) -> int:
-        """The number of entities of a kind; of all kinds when `kind` is empty. `namespace`: instead
-        of that of the partition."""
+        """The number of entities of a kind, or of all kinds if `kind` is empty. `namespace`, if
+        given, replaces the partition's."""
         request = self._request(m.RunAggregationQueryRequest, namespace)
         query = request.aggregation_query
         query.nested_query.CopyFrom(_query(kind))
@@ -61,7 +62,7 @@ class ReadableFile(Closing):
         return int(found.integer_value)
 
     def count_all(self, kinds: Sequence[str], namespaces: Sequence[str]) -> int:
-        """The number of entities of several kinds and namespaces; of all where one is empty."""
+        """The number of entities in several kinds and namespaces; an empty sequence means all."""
         return sum(
             self.count(kind, namespace)
             for namespace in namespaces or ("", *self.names("__namespace__"))
@@ -73,8 +74,8 @@ class ReadableFile(Closing):
         return self._read(kind, self.place.namespace, m.ReadOptions(), limit)
 
     def everything(self, kinds: Sequence[str], namespaces: Sequence[str]) -> Iterator[Any]:
-        """The same of several kinds and namespaces, one after the other, all as they were at one
-        time; of all where a sequence is empty."""
+        """Like `entities`, for several kinds and namespaces, one after another, all read as of the
+        same time. An empty sequence means all."""
         options = m.ReadOptions()
         for namespace in namespaces or ("", *self.names("__namespace__")):
             for kind in kinds or ("",):
@@ -83,7 +84,8 @@ class ReadableFile(Closing):
     def _read(
         self, kind: str, namespace: str, options: Any, limit: int | None = None
     ) -> Iterator[Any]:
-        """`options`: read at its time; it gets one if others write meanwhile."""
+        """Read at the time in `options`. If it has none and the file is shared, the first page sets
+        it."""
         request = self._request(m.RunQueryRequest, namespace)
         request.query.CopyFrom(_query(kind))
         request.read_options.CopyFrom(options)
@@ -119,7 +121,8 @@ class ReadableFile(Closing):
 
 
 class LocalFile(ReadableFile):
-    """The same, used by this process itself without a server. It stays locked until `close`.
+    """One partition of a file that this process opens without a server. The file stays locked until
+    `close`.
 
     Raises StateError when the file cannot be opened, UsageError when the partition is not valid.
     """
@@ -159,7 +162,8 @@ class LocalFile(ReadableFile):
             self._storage.checkpoint()
 
     def _reserve(self, entities: Sequence[Any]) -> None:
-        """Ids allocated by another file may be those that this one would allocate next."""
+        """Reserve ids that another file may have allocated, so that this one never allocates
+        them."""
         keys = [e.key for e in entities if e.key.path and e.key.path[-1].id >= _ALLOCATED_FROM]
         if not keys:
             return
@@ -184,7 +188,7 @@ class LocalFile(ReadableFile):
 
 
 class OpenFile(LocalFile):
-    """The same, of a file that this process has open already and keeps open."""
+    """One partition of a file that this process already has open; `close` leaves the file open."""
 
     def __init__(self, storage: Storage, place: Partition) -> None:
         ReadableFile.__init__(self, place)

@@ -1,10 +1,10 @@
 """RunAggregationQuery: COUNT, SUM and AVG, computed by SQLite over the query's rows.
 
-The offset and limit of the query count the results that RunQuery would return, in the same order,
-among the entities that have every aggregated property.
+The query's offset and limit apply to the results that RunQuery would return, in the same order, but
+only entities that have every aggregated property count.
 
-As documented, SUM and AVG skip values that are not numbers (arrays, null, timestamps). The SUM of
-no values is 0, the AVG is null. A sum of integers is an integer as long as it has 64 bits.
+As documented, SUM and AVG skip values that are not numbers (arrays, null, timestamps). With no
+values, SUM is 0 and AVG is null. A sum of integers is an integer if it fits in 64 bits.
 """
 
 # ruff: noqa: S608 - built from constants of this package; every value is a parameter
@@ -168,7 +168,7 @@ def _aliases(aggregations: Any) -> list[str]:
 
 def _properties(message: Any) -> list[str]:
     """Every aggregated property. Only entities that have all of them count (documented). The
-    query's offset and limit count only these too, as on Google's emulator."""
+    query's offset and limit apply to these entities only, as on Google's emulator."""
     found = [
         getattr(aggregation, aggregation.WhichOneof("operator")).property.name
         for aggregation in message.aggregations

@@ -1,7 +1,7 @@
-"""The names in a file and the numbers that its rows have in place of them.
+"""The names in a file, and the numbers that stand for them in its rows.
 
 Rows refer to a partition, a kind of a partition and a property of a kind (a *slot*) by number. All
-of them are kept in memory; so are the counters that give entities their row ids and allocated ids.
+of these numbers are kept in memory, as are the counters for row ids and allocated ids.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import sqlite3
 from bulkup.local.encoding import Partition
 
 _IRREGULAR = "irregular "
-"""Before the number of a kind in `meta`."""
+"""Prefix of the names in `meta` that mark irregular kinds; the kind's number follows."""
 
 
 class Catalog:
-    """What a file's `partitions`, `kinds` and `slots` say, and its counters.
+    """The contents of a file's `partitions`, `kinds` and `slots` tables, and its counters.
 
     Anyone may read; only the writer may change it, inside its transaction. After a rollback the
     writer calls `undo`.
@@ -29,8 +29,8 @@ class Catalog:
     multi: set[int]
     """Slots in which an entity has, or had, several values. The others have one per entity."""
     irregular: set[int]
-    """Kinds into which an import has put what a commit refuses (importing/irregular.py). What is
-    stored of them was not checked."""
+    """Kinds with imported entities that a commit would refuse (importing/irregular.py). Their
+    stored entities may never have been checked."""
     next_id: int
     next_eid: int
 
@@ -65,23 +65,23 @@ class Catalog:
         )
 
     def begin(self) -> None:
-        """A transaction of the writer begins."""
+        """Call this when a transaction of the writer begins."""
         self._interned = False
         self._counters = self.next_id, self.next_eid
 
     def undo(self) -> None:
-        """The transaction was rolled back."""
+        """Call this after the transaction was rolled back."""
         self.next_id, self.next_eid = self._counters
         if self._interned:
             self.load()
 
     def kind(self, partition: Partition, name: str) -> int | None:
-        """Number of a kind; None when no entity of it was ever written."""
+        """The number of a kind; None if no entity of it was ever written."""
         part = self.partitions.get(partition)
         return None if part is None else self.kinds.get((part, name))
 
     def intern_part(self, partition: Partition) -> int:
-        """Number of a partition, which is added if it is new."""
+        """The number of a partition, which is added if it is new."""
         number = self.partitions.get(partition)
         if number is None:
             number = self._insert(
@@ -107,14 +107,14 @@ class Catalog:
         return number
 
     def mark_multi(self, slot: int) -> None:
-        """An entity gets several values in a slot."""
+        """Note that an entity has several values in a slot."""
         if slot not in self.multi:
             self._interned = True
             self._db.execute("UPDATE slots SET multi = 1 WHERE id = ?", (slot,))
             self.multi.add(slot)
 
     def mark_irregular(self, kind: int) -> None:
-        """An entity of the kind gets what a commit refuses."""
+        """Note that the kind has an entity that a commit would refuse."""
         if kind not in self.irregular:
             self._interned = True
             self._db.execute("INSERT INTO meta VALUES (?, 1)", (f"{_IRREGULAR}{kind}",))

@@ -1,8 +1,8 @@
 """How a put changes an entity's index entries, found by comparing bytes.
 
-Most puts change one or two of many properties. A stored body is serialized deterministically, so
-an unchanged property has the same bytes again: it was checked when it was stored, and its entries
-exist. Only the other properties are examined.
+Most puts change one or two of many properties. A stored body is serialized deterministically, so an
+unchanged property keeps its bytes. It was checked when it was stored, and its entries exist. Only
+the other properties are examined.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from bulkup.local.indexing import Entries, index_entries
 
 _KEY_TAG = 0x0A
 _PROPERTY_TAG = 0x1A
-"""The fields of an Entity: its key; one property, with its name."""
+"""Tags of an Entity's fields: its key, and one property with its name."""
 _TAGS = frozenset((_KEY_TAG, _PROPERTY_TAG))
 _TIMESTAMP_TAG = 0x52
-"""The field of a Value that indexing changes. The same byte also occurs elsewhere."""
+"""Tag of the Value field that indexing may change. The same byte also occurs elsewhere."""
 _MAX_BODY_BYTES = 64 << 10
-"""Smaller bodies cannot exceed the limit of 20,000 entries, which are 4 bytes each at least, so
-their entries need not be counted."""
+"""Smaller bodies cannot exceed the limit of 20,000 entries, since an entry takes at least 4 bytes,
+so their entries need not be counted."""
 
 
 class EntryChanges(NamedTuple):
     """Entries of the properties whose bytes differ."""
 
     base: bytes
-    """The body that was compared with."""
+    """The stored body that the new one was compared with."""
     before: Entries
     after: Entries
 

@@ -14,7 +14,7 @@ from bulkup.local.writes import Writer
 
 
 def run_commit(request: Any, storage: Storage, transactions: Transactions) -> bytes:
-    """The serialized CommitResponse. What it acknowledges is on the disk."""
+    """Apply a commit; returns the serialized CommitResponse. What it acknowledges is on disk."""
     transactional = request.mode != m.CommitRequest.NON_TRANSACTIONAL
     transaction = _transaction(request, transactions, transactional)
     operations = check_mutations(
@@ -36,7 +36,7 @@ def run_commit(request: Any, storage: Storage, transactions: Transactions) -> by
 def _transaction(
     request: Any, transactions: Transactions, transactional: bool
 ) -> Transaction | None:
-    """The transaction that this commit ends; None for a single-use one, or none."""
+    """The transaction that this commit ends; None if it is single-use or there is none."""
     selector = request.WhichOneof("transaction_selector")
     if transactional and selector is None:
         raise invalid("transactional commit requires a transaction")
@@ -59,7 +59,8 @@ def _write(
     transaction: Transaction | None,
     transactional: bool,
 ) -> Writer:
-    """Write the operations. Without a transaction, those before one that fails stay written."""
+    """Write the operations. In a non-transactional commit, those before a failing one stay
+    written."""
     deferring = transaction is None and storage.defers()
     prefetched = Prefetched(storage, operations, deferring=deferring)
     check_entities(operations, prefetched.bodies, deferring=deferring)
@@ -77,7 +78,8 @@ def _write(
                 failure = error
                 break
         writer.finish()
-        # While this is still the writer: the next one checks its conflicts against this.
+        # Note this before releasing the writer's lock: the next commit checks for conflicts against
+        # it.
         storage.note_written(writer.kinds, version, writer.rows)
     if failure is not None:
         raise failure

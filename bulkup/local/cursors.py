@@ -1,10 +1,11 @@
 """Query cursors: opaque to clients, positions to this server.
 
-A cursor holds the sort values and the key of the result that it comes after, whether or not that
-entity still exists. It carries a checksum of what it belongs to (kind, sort properties) and one of
-itself. So a cursor that was cut or altered, or that comes from another kind or order, is refused
-and not silently taken for another position. As documented, a cursor also works on the same query
-with all orders reversed. It then stands before the result at which it was made.
+A cursor holds the sort values and the key of the result that precedes it, whether or not that
+entity still exists. It carries a checksum of what it belongs to (partition, kind, sort properties)
+and one of itself. So a cursor that was truncated or altered, or that comes from another kind or
+order, is refused instead of being read as a wrong position. As documented, a cursor also works on
+the same query with all orders reversed. It is then the position before the result at which it was
+made.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ _BAD = "The cursor is not one of this server's, or is damaged."
 
 @dataclass(frozen=True)
 class Position:
-    """After the result with these sort values, of which the last is its path; before all results if
-    there are none."""
+    """The position after the result with these sort values, the last of which is its path. Without
+    values, the position before all results."""
 
     values: tuple[bytes, ...]
     inclusive: bool = False
-    """Before that result instead."""
+    """Whether the position is before that result instead."""
 
 
 class CursorCodec:

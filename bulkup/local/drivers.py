@@ -4,9 +4,9 @@
 - `entities`, in key order: when the alternative has no properties, or when its keys are few;
 - the `entries` of an equality, which are in key order too;
 - the `entries` of the first sort property, which are in the right order already, or of another sort
-  property that a range leaves few of.
+  property, if a range leaves only a few of them.
 
-The choice is made by counting, up to `_FEW`, how many rows each would visit.
+To choose, it counts how many rows each would visit, up to `_FEW`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from bulkup.local.intervals import EVERYTHING, Intervals
 from bulkup.local.sql import Parameters, execute, within
 
 _FEW = 2000
-"""Up to this many rows are faster to sort than to find in the right order."""
+"""Fewer rows than this are faster to sort than to find in the right order."""
 
 
 @dataclass(frozen=True)
 class Sort:
-    """A sort column. The key, which always comes last, is here only when others come after it."""
+    """A sort column. The key is listed only if other columns follow it; otherwise it is the
+    implicit last one."""
 
     prop: str
     slot: int

@@ -24,9 +24,9 @@ class Dumped:
     entities: int
     bytes: int
     left_out: int
-    """Entities of kinds that were to be left out."""
+    """Entities that were left out because of their kind."""
     empty_kinds: tuple[str, ...] = ()
-    """Kinds that were asked for, and of which there is no entity."""
+    """Requested kinds that have no entities."""
 
 
 def dump_export(
@@ -40,12 +40,13 @@ def dump_export(
 ) -> Dumped:
     """Export a file's project and database into a new folder, which appears when it is complete.
 
-    `kinds`, `namespaces`: only of these; all, if there are none. `leave_out`: kinds to leave out
-    unless `kinds` names them. Writes made meanwhile are not in the export: it is of the moment when
-    it began.
+    `kinds`, `namespaces`: export only these; empty means all. `leave_out`: kinds to leave out
+    unless `kinds` names them. The export shows the moment when it began; later writes are not in
+    it.
 
-    Raises UsageError if the folder exists, or a namespace is not valid; StateError if the export
-    cannot be written, or the file can no longer be read.
+    Raises UsageError if the folder exists and is not empty, if its parent does not exist, or if a
+    namespace is not valid; StateError if the export cannot be written, or the file can no longer be
+    read.
     """
     left_out = 0
     wanted = tuple(dict.fromkeys(kinds))

@@ -1,6 +1,6 @@
 """Keys and values as bytes that sort, byte by byte, in Datastore's order.
 
-So SQLite can compare, range over and sort them without knowing their meaning.
+SQLite can then compare, sort and range-scan them without knowing their meaning.
 
 Keys. Each path element is its kind, then 0x01 and the id (64 bits, sign flipped, big-endian) or
 0x02 and the name. Kind and name are UTF-8 with 0x00 written as 0x00 0xFF, and end in 0x00 0x01.
@@ -12,7 +12,7 @@ numbers (integers and timestamps in microseconds, compared with one another), bo
 sequences (strings and blobs, compared with one another), floating-point numbers, geographical
 points, keys. An integer and a floating-point number are never equal. As on both of Google's
 emulators, NaN sorts after the other floating-point numbers, and -0.0 right before 0.0. Entities and
-arrays have no encoding; the values inside them have.
+arrays have no encoding; the values inside them do.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MEANING_INDEX_VALUE = 18
 
 
 class Partition(NamedTuple):
-    """What keys belong to."""
+    """The project, database and namespace that a key belongs to."""
 
     project: str
     database: str
@@ -153,7 +153,7 @@ def _number(number: int) -> bytes:
 
 
 def encode_value(value: Any) -> bytes | None:
-    """A `Value` as an index holds it; None for entities, arrays and values without a type."""
+    """The index encoding of a `Value`; None for entities, arrays and values without a type."""
     kind = value.WhichOneof("value_type")
     if kind == "string_value":
         return b"\x04" + bytes(value.string_value, "utf-8")

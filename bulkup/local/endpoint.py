@@ -27,15 +27,16 @@ the service's message and not with grpcio's."""
 MAX_STREAMS = 100
 """Concurrent calls on one connection. Clients wait when they reach this."""
 MAX_CALLS = 1000
-"""Concurrent calls on all connections. A call above this is refused with RESOURCE_EXHAUSTED."""
+"""Concurrent calls on all connections. Calls beyond this are refused with RESOURCE_EXHAUSTED."""
 MAX_UNREAD_BYTES = 256 << 20
-"""Answers that clients have asked for and not read. Calls above this are refused in the same way;
-an answer has at most 4 MiB."""
+"""Bytes of answers that clients have requested but not read. While there are more, calls are
+refused in the same way. An answer has at most 4 MiB."""
 STALLED_SECONDS = 30
 """How long a client may take to send a request, or to read an answer."""
 _HANDSHAKE_MS = 10_000
 _STATUS_BYTES = 4000
-"""Maximum of a percent-encoded status message: it is a header, and clients accept 8 KiB of them."""
+"""Maximum size of a percent-encoded status message. It is sent as a header, and clients accept 8
+KiB of headers."""
 
 Method = Callable[[bytes], bytes]
 """Takes a serialized request, returns a serialized response. Raises nothing but RpcError."""
@@ -70,9 +71,9 @@ class Endpoint:
                 ("grpc.http.overload_protection", 0),
                 # Clients may send keepalive pings as often as they like.
                 ("grpc.http2.max_ping_strikes", 0),
-                # The probe widens the window of each call until a whole request fits, so that a
+                # The probe widens the window of each call until a whole request fits. With it, a
                 # thousand half-sent requests took 10 GiB. A request that a thread waits for gets
-                # the window that it needs anyway.
+                # the window it needs anyway.
                 ("grpc.http2.bdp_probe", 0),
             ],
         )
@@ -125,8 +126,8 @@ def _status_message(message: str) -> str:
 
 
 def _check_port(port: int) -> None:
-    """Try the port first: grpcio would print the reason of a failure, and put it into its exception
-    only if GRPC_VERBOSITY is set."""
+    """Try the port before grpcio does: grpcio would print the reason for a failure, and put it into
+    its exception only if GRPC_VERBOSITY is set."""
     if not 0 <= port < 1 << 16:
         raise TargetError(f"cannot listen on port {port}: use a port from 1 to 65535, or 0")
     if not port:

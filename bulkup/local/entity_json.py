@@ -35,7 +35,7 @@ class LineError(ValueError):
 
 
 class NoKindError(LineError):
-    """It has no key, and no kind was named."""
+    """The line has no key, and no kind was given."""
 
 
 class LossError(ValueError):
@@ -63,7 +63,8 @@ def to_line(entity: Any, *, lossless: bool = False) -> tuple[str, bool]:
 
 
 def lossless_form(entity: Any) -> dict[str, Any]:
-    """The JSON form of the API. Raises LossError rather than return that of another entity."""
+    """The JSON form of the API. Raises LossError rather than return a form that reads back as
+    another entity."""
     usual = v1_json.usual_form(entity)
     if usual is not None:
         return usual
@@ -88,7 +89,8 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def normalize_nans(values: Iterable[Any]) -> None:
-    """Replace every NaN by the same one. Processors produce several, and JSON can express one."""
+    """Replace every NaN with the same one. Processors produce several, but JSON can express only
+    one."""
     for pb in values:
         which = pb.WhichOneof("value_type")
         if which == "double_value" and isnan(pb.double_value):
@@ -168,8 +170,8 @@ def _too_long(text: str) -> bool:
 def from_line(line: bytes, place: Partition, *, kind: str = "", id_field: str = "") -> Any:
     """The Entity message of a line. Its key is in `place`, whatever the line says.
 
-    A plain line without a key gets one of kind `kind`, with the value of its member `id_field` if
-    that is given, otherwise incomplete. Raises LineError.
+    A plain line without a key gets a key of kind `kind`, with the value of its member `id_field` as
+    its id. If no `id_field` is given, that key is incomplete. Raises LineError.
     """
     try:
         form = _loads(line)

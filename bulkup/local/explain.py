@@ -1,10 +1,11 @@
 """Query Explain: which indexes the service would use, and what a query cost.
 
-`explain_options` without `analyze` plans and answers no results; with it, the answer has both. This
-server has no indexes like the service's. What it names follows the service's documented rules: one
-index on each property that is only compared for equality, merged; one composite index as soon as
-something else is ordered or ranged by; `__name__` alone for a kind. The statistics are those of one
-answer: a client that asks for further pages gets those of each.
+Without `analyze`, `explain_options` returns the plan and no results; with it, the answer has both.
+This server has no indexes like the service's. The indexes it reports follow the service's
+documented rules: one index on each property that is only compared for equality, merged; one
+composite index as soon as the query orders by, or ranges over, anything else; `__name__` alone for
+a query on just a kind. The statistics cover one answer: a client that asks for further pages gets
+separate statistics for each.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ COUNTED_PER_READ = 1000
 
 
 class Explanation:
-    """Of one call; times it from here on."""
+    """The explanation of one call, which is timed from here on."""
 
     def __init__(self, options: Any, request: Request) -> None:
         self.analyze = bool(options.analyze)
@@ -32,7 +33,7 @@ class Explanation:
         self._began = time.perf_counter_ns()
 
     def of_query(self, batch: bytes) -> bytes:
-        """The field of a RunQueryResponse."""
+        """The explanation field of a RunQueryResponse."""
         answer = m.QueryResultBatch.FromString(batch)
         results, skipped = len(answer.entity_results), answer.skipped_results
         is_full = self._request.selection.result_type == FULL
@@ -40,11 +41,12 @@ class Explanation:
         return self._field(results, documents, results + skipped, max(1, documents))
 
     def of_aggregation(self, counted: int) -> bytes:
-        """The field of a RunAggregationQueryResponse. `counted`: entities."""
+        """The explanation field of a RunAggregationQueryResponse. `counted`: the number of entities
+        counted."""
         return self._field(1, 0, counted, max(1, -(-counted // COUNTED_PER_READ)))
 
     def of_plan(self) -> bytes:
-        """The field of either, without execution."""
+        """The explanation field of either response, for a query that is not executed."""
         return m.field(9, self._metrics().SerializeToString())
 
     def _field(self, results: int, documents: int, entries: int, reads: int) -> bytes:
@@ -75,8 +77,8 @@ class Explanation:
 
 
 def indexes_used(request: Request) -> list[dict[str, str]]:
-    """The indexes that the service would use, each once. Properties that are aggregated are ranges:
-    entities without them do not count."""
+    """The indexes that the service would use, each once. Aggregated properties appear as ranges,
+    since entities without them do not count."""
     found: dict[tuple[str, str], None] = {}
     for one in request.alternatives:
         for columns in _indexes(request, one):

@@ -13,17 +13,17 @@ from bulkup.local.sharing import FileInUseError, holder_in, lock_path, note_hold
 APPLICATION_ID = 0x62756C6B
 """`bulk` in the header of the file marks it as a file of the embedded Datastore."""
 _HALF_LOADED_ID = 0x62756C6A
-"""Of a file into which an export is being loaded (importing/). Every version of bulkup refuses it,
-under whatever name: nobody can take it for a whole one."""
+"""Marks a file into which an export is being loaded (importing/). Every version of bulkup refuses
+it under any name, so nobody can mistake it for a whole one."""
 SCHEMA_VERSION = 2
-"""1 had no log table."""
+"""Version 1 had no log table."""
 _CACHE_KIB = 4_000
-"""Cache of each connection for reading. The operating system caches the rest."""
+"""Cache of each read connection. The operating system caches the rest."""
 _WRITER_CACHE_KIB = 16_000
 """One commit of 500 entities spread over a kind dirties about 6 MB. With a smaller cache these
 pages are written to SQLite's log twice."""
 _LOG_PAGES = 16_000
-"""At 64 MB of log the writer itself moves it into the file, so that it cannot grow forever."""
+"""At 64 MB of SQLite's log, the writer itself moves it into the file, so it cannot grow forever."""
 
 _LOG = "CREATE TABLE log(version INTEGER PRIMARY KEY, records BLOB NOT NULL);"
 _SCHEMA = """
@@ -89,7 +89,7 @@ def half_loaded_path(path: Path) -> Path:
 
 
 def _check_not_half_loaded(path: Path) -> None:
-    """A new, empty file would hide that its data is beside it."""
+    """Raise StateError if a half-loaded file is beside `path`: a new, empty file would hide it."""
     beside = half_loaded_path(path)
     if beside.exists():
         raise StateError(
@@ -100,7 +100,7 @@ def _check_not_half_loaded(path: Path) -> None:
 
 
 def _create(path: Path) -> None:
-    """Create it before SQLite does, so that no other user can read the data."""
+    """Create the file before SQLite does, so that no other user can read the data."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     os.chmod(path, 0o600)
 
@@ -108,17 +108,17 @@ def _create(path: Path) -> None:
 def open_half_loaded(path: Path) -> sqlite3.Connection:
     """The connection that loads into a half-loaded file, which is created if it does not exist.
 
-    It may already be complete except for its name. Raises sqlite3.Error, and StateError for a file
-    that is anything else. After a power failure the file is as it was after one of its last
-    transactions.
+    The file may already be complete except for its name. After a power failure it is as one of its
+    last transactions left it. Raises sqlite3.Error, and StateError for a file that is anything
+    else.
     """
     if not path.exists() or path.stat().st_size == 0:
         _create(path)
     connection = connect(path, _WRITER_CACHE_KIB)
     try:
-        # Without a sync for each transaction; losing the last ones costs loading them again.
+        # No sync per transaction: if the last ones are lost, they are loaded again.
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA temp_store = FILE")  # it sorts what memory cannot hold
+        connection.execute("PRAGMA temp_store = FILE")  # for sorts larger than memory
         application, version, tables = _marks(connection)
         if not tables:
             _set_up(connection)
@@ -137,7 +137,7 @@ def open_half_loaded(path: Path) -> sqlite3.Connection:
 
 
 def mark_whole(connection: sqlite3.Connection) -> None:
-    """From the end of this transaction on, the half-loaded file is a whole one."""
+    """Mark the half-loaded file as whole, effective when the current transaction commits."""
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 

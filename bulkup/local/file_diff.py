@@ -1,9 +1,9 @@
 """What differs between two copies of one file, each of which was changed on its own.
 
 An entity's version is the time of the commit that wrote it, so an entity that neither side has
-written has the same version on both, and its body need not be read. Where the file is ahead of the
-clock, its commits get the next numbers in place of the time. Then two sides may have given one
-version to different commits, unless one of them is the file itself.
+written has the same version on both, and its body need not be read. If the file is ahead of the
+clock, its commits get the next numbers instead of the time. The two sides may then give the same
+version to different commits, unless one side is the file itself.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ _AT = "SELECT body FROM entities WHERE part IN (SELECT id FROM partitions) AND p
 
 
 class Changed(NamedTuple):
-    """An entity that the two sides do not have in the same way; serialized Entity messages."""
+    """An entity that differs between the two sides, as serialized Entity messages."""
 
     before: bytes | None
     after: bytes | None
 
 
 def settle(path: Path) -> None:
-    """Write into its rows what a file still has in its log, so that `changes` sees it. Nobody may
-    have the file open. Raises StateError."""
+    """Write the commits in a file's log into its rows, so that `changes` sees them. Nobody may have
+    the file open. Raises StateError."""
     storage = Storage(path)
     try:
         with storage.reading():
@@ -64,11 +64,12 @@ def settle(path: Path) -> None:
 def changes(
     before: Path, after: Path, without: Collection[str] = (), *, base: Path | None = None
 ) -> Iterator[Changed]:
-    """The entities of all partitions that differ in a byte, without the kinds of `without` and
-    those that Datastore reserves. By kind, in the order of keys; those that are gone come last.
+    """The entities of all partitions that are not byte-identical on both sides, except those of
+    reserved kinds and of the kinds in `without`. Ordered by kind, then key; deleted entities come
+    last.
 
-    Both must be copies of the same file, `settle`d, and nobody may write to them meanwhile.
-    `base`: that file, as it was copied; None: it is `before`.
+    Both must be `settle`d copies of the same file, and nobody may write to them meanwhile. `base`:
+    that file as it was copied; None if that is `before`.
     """
     common = _last_version(base or before)
     with _both(before, after) as db:
@@ -117,7 +118,7 @@ def _both(before: Path, after: Path) -> Iterator[sqlite3.Connection]:
 def _kinds(
     db: sqlite3.Connection, names: dict[str, str], without: Collection[str]
 ) -> list[tuple[int, int | None]]:
-    """The numbers of each kind of one side, and on the other side; None: it has no such kind."""
+    """The number of each kind on one side, and on the other; None if the other has no such kind."""
     db.execute("DROP TABLE IF EXISTS temp.same_kinds")
     db.execute(_SAME_KINDS.format_map(names))
     rows = db.execute("SELECT one, other, name FROM same_kinds ORDER BY one").fetchall()

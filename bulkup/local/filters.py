@@ -1,11 +1,11 @@
 """A query's filter as alternatives: an OR of ANDs, ready for SQL.
 
-In one alternative, each property has at most a set of required values (`equal`; any element of an
-array matches) and a set of intervals (`ranges`; one element must be inside, so `[0, 5]` does not
-match `a > 1 AND a < 3`, as documented). The key has intervals only.
+In one alternative, a property may have a set of required values (`equal`; any element of an array
+matches) and a set of intervals (`ranges`; one element must be inside, so `[0, 5]` does not match
+`a > 1 AND a < 3`, as documented). The key has intervals only.
 
-`!=` and NOT_IN are intervals. They match all other values of any type, including null, but no
-entity without the property. IN and OR make alternatives, at most 30, as documented.
+`!=` and NOT_IN become intervals. They match all other values of any type, including null, but no
+entity without the property. IN and OR expand to alternatives, at most 30, as documented.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Alternative:
     ranges: dict[str, Intervals] = field(default_factory=dict)
     paths: Intervals = EVERYTHING
     ancestors: frozenset[bytes] = frozenset()
-    """Those of HAS_ANCESTOR; `paths` includes them too."""
+    """The ancestors that HAS_ANCESTOR requires; `paths` also covers them."""
 
     def possible(self) -> bool:
         return bool(self.paths) and all(self.ranges.values())
@@ -220,7 +220,7 @@ def key_path(value: Any) -> bytes:
 
 
 def _check_combination(filter_: Any) -> None:
-    """The documented rules about operators that exclude each other."""
+    """Raise INVALID_ARGUMENT for operators that exclude each other, as documented."""
     ops = [op for _, op in comparisons(filter_)]
     if ops.count(_F.NOT_EQUAL) + ops.count(_F.NOT_IN) > 1:
         raise invalid("Only a single 'NOT_EQUAL' or 'NOT_IN' is allowed per query.")

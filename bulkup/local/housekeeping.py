@@ -1,4 +1,5 @@
-"""What a server does between calls: checkpoints, pending rows while idle, deleting old versions."""
+"""What a server does between calls: checkpoint, write pending rows when idle,
+delete old versions."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from bulkup.local.storage import HISTORY_MICROS, Storage
 _log = logging.getLogger(__name__)
 
 _SWEEP_ROWS = 500
-"""Past entities deleted in one transaction: a few milliseconds for the writers that wait."""
+"""Past entities deleted per transaction, so that writers wait only a few milliseconds."""
 _SWEEP_SECONDS = 30
 _IDLE_SECONDS = 2.0
-"""After this long without a write, pending rows are written, so that no query waits for them."""
+"""Pending rows are written after this long without a write, so that no query waits for them."""
 
 
 class Housekeeper:

@@ -6,9 +6,9 @@ inside an excluded value is indexed, but the size limit of indexed values applie
 that is not excluded itself (on both of Google's emulators too). An empty array has no entries (one
 of the emulators agrees, the other treats it as null). A vector is never indexed.
 
-`__scatter__` is a pseudo-property of about one entity in sixteen, chosen by a hash of the key, so
-that it is always the same entities. The service samples about one in 128 (not documented). Here
-kinds are small, and splitters need samples of them too.
+About one entity in sixteen has the pseudo-property `__scatter__`. A hash of the key decides, so it
+is always the same entities. The service samples about one in 128 (not documented). Here kinds are
+small, and splitters need samples of them too.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def scatter_entry(path: bytes) -> bytes | None:
 
 
 def is_surely_valid(entity: Any, *, nested: bool = False) -> bool:
-    """Whether `index_entries` would neither refuse nor change an entity of at most
-    MAX_INDEXED_BYTES, found out faster than by making its entries. True for most valid entities;
-    False means that only `index_entries` can tell."""
+    """A fast check that `index_entries` would neither refuse nor change an entity of at most
+    MAX_INDEXED_BYTES. True for most valid entities; False means that only `index_entries` can
+    tell."""
     properties = entity.properties
     for name in properties:
         value = properties[name]
@@ -127,7 +127,7 @@ def _entity(
         if value.meaning:
             check_meaning(prefix + name, value)
         if which in _SIMPLE and indexed and not value.exclude_from_indexes:
-            # Most values. The rest of this module is for the others.
+            # Most values end here; the rest of this module handles the others.
             if which == "string_value":
                 encoded = b"\x04" + value.string_value.encode()
                 if len(encoded) > _LONGEST:

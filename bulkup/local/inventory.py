@@ -16,8 +16,8 @@ WHERE substr(kinds.name, 1, 2) <> '__' AND EXISTS(SELECT 1 FROM entities WHERE k
 def databases_in(path: str, without: Collection[str] = ()) -> list[tuple[str, str]]:
     """The projects and databases that hold entities of other kinds than `without`, sorted.
 
-    Another process serves the file: in this one, closing it would release that server's locks. Ask
-    the server for something first, so that it has written its rows.
+    Only for a file that another process serves: if this process served it, closing it here would
+    release the server's locks. Send the server a query first, so that it writes its pending rows.
     """
     marks = ",".join("?" * len(without))
     query = f"{_HOLDING} AND kinds.name NOT IN ({marks}) ORDER BY project, database"

@@ -1,4 +1,4 @@
-"""What the service refuses before it looks at what is stored: requests, and (`core/limits.py`)
+"""Checks that need no stored data: what the service refuses in requests and (`core/limits.py`) in
 entities."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_TRANSFORMS = 500
 
 
 _PROJECT = re.compile(r"[A-Za-z\d.\-_:~]{1,100}", re.ASCII)
-"""Including the domain of old projects: `example.com:project`."""
+"""Allows the domain prefix of old projects: `example.com:project`."""
 
 
 def check_request_size(size: int) -> None:
@@ -46,7 +46,7 @@ def _nameless(project: str, database: str) -> Partition:
 
 
 def partition_of(message: Any, project: str, database: str) -> Partition:
-    """The partition of a key or query; the request provides what it leaves out."""
+    """The partition of a key or query; what it leaves out comes from the request."""
     found = message.project_id or project
     if found == project and message.database_id == database and not message.namespace_id:
         return _nameless(project, database)
@@ -55,7 +55,7 @@ def partition_of(message: Any, project: str, database: str) -> Partition:
 
 
 def _refusing(check: Callable[P, None]) -> Callable[P, None]:
-    """The same check, which raises INVALID_ARGUMENT."""
+    """Make a check raise INVALID_ARGUMENT instead of LimitError."""
 
     @wraps(check)
     def refuse(*args: P.args, **options: P.kwargs) -> None:
@@ -68,7 +68,7 @@ def _refusing(check: Callable[P, None]) -> Callable[P, None]:
 
 
 def refused(error: LimitError) -> RpcError:
-    """Without the hint, which is for users of bulkup."""
+    """The INVALID_ARGUMENT for a LimitError, without its hint, which is for users of bulkup."""
     return invalid(error.message)
 
 
@@ -84,8 +84,8 @@ check_meaning = _refusing(limits.check_meaning)
 
 
 _heads: dict[str, tuple[bytes, str]] = {}
-"""By kind, for kinds that have been checked: the first bytes of the path of a key that is one id of
-that kind, and the kind. The kind is always the same string object, which makes comparisons fast."""
+"""For each kind that has been checked: the encoded path of a root key with an id, up to the id, and
+the kind. The kind is always the same string object, which makes comparisons fast."""
 _MAX_HEADS = 1000
 
 

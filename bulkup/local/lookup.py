@@ -37,7 +37,7 @@ def run_lookup(request: Any, storage: Storage, clock: ReadClock) -> bytes:
         places.extend(_places(storage, keys))
         return places
 
-    # Only rows know other moments than the present.
+    # Reading the past needs the rows; pending states hold only the present.
     present = reads_present(request.read_options)
     with storage.reading_keys(placed) if present else storage.reading() as snapshot:
         read = clock.read(request.read_options, snapshot)
@@ -89,7 +89,7 @@ def _places(storage: Storage, keys: Iterable[_Key]) -> Iterator[Place]:
 def _states(
     snapshot: Snapshot, places: list[Place], read: Read
 ) -> Iterator[tuple[int, int, bytes | None]]:
-    """(version, created, body) of each place; few are in memory at a time."""
+    """(version, created, body) of each place; only a few are in memory at a time."""
     pending = snapshot.pending
     asked = [place for place in places if place not in pending] if pending else places
     rows = by_paths(snapshot.db, asked, read.at)
@@ -126,7 +126,8 @@ class _Response:
         self.size += m.add_found(self._pieces, body, version, created)
 
     def defer(self, keys: Iterable[_Key]) -> None:
-        """Keys that the response has no room for. The official clients ask for them again."""
+        """Add the keys that the response has no room for. The official clients ask for them
+        again."""
         self._pieces += [m.field(3, key.message.SerializeToString()) for key in keys]
 
     def serialize(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Property masks: which properties of an entity a request is about."""
+"""Property masks: which properties of an entity a request reads or writes."""
 
 from __future__ import annotations
 

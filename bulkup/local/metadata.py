@@ -1,6 +1,6 @@
 """The metadata kinds: `__namespace__`, `__kind__` and `__property__`.
 
-Computed from what is stored, at the cost of a few rows each. Keys, and the
+Their entities are computed from what is stored, at the cost of a few rows each. Keys, and the
 `property_representation` of properties, are as in the service. Kinds and properties without
 entities are left out. In a transaction these queries show the present.
 """

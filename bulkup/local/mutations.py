@@ -1,4 +1,4 @@
-"""The mutations of a commit, checked without looking at what is stored."""
+"""Checks of a commit's mutations, before anything is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from bulkup.local.masks import Mask
 from bulkup.local.status import RpcError, invalid
 
 _FORBIDDEN_AFTER = {"insert": ("insert", "update", "upsert"), "update": ("delete",)}
-"""Sequences on one entity that a commit must not have, by the later one; from the API reference."""
+"""For an operation, those that must not precede it on the same entity in a commit (API
+reference)."""
 
 
 class Operation:
@@ -31,9 +32,9 @@ class Operation:
     entries: Entries | None = None
     """The entity's index entries, unless `entry_changes` says how they change."""
     entry_changes: EntryChanges | None = None
-    """How the entries change if the stored entity has not changed since."""
+    """How the entries change, provided that the stored entity has not changed since it was read."""
     body: bytes | None = None
-    """What will be stored, once that is known."""
+    """The body to store, once it is known."""
 
     def __init__(
         self,
@@ -51,8 +52,8 @@ class Operation:
         self.path = path
         """The encoded path; empty for an incomplete key."""
         self.base_version = base_version
-        """Also stands for an `update_time`: a version is the time of its commit, in microseconds.
-        -1 for a time finer than that, which no entity has."""
+        """The required version or `update_time`: a version is the time of its commit, in
+        microseconds. -1 for a time that is not in whole microseconds, which no entity has."""
         self.fail = fail
         """Whether a conflict fails the commit."""
         self._message = message
@@ -169,7 +170,7 @@ def _base_version(mutation: Any, name: str, key: Any) -> int | None:
 def check_entities(
     operations: list[Operation], bodies: list[bytes | None], *, deferring: bool = False
 ) -> None:
-    """Examine the entities of operations; `bodies` are the stored ones, as far as known.
+    """Check the entities of operations. `bodies`: their stored bodies, where known.
 
     `deferring`: the commit needs no entries. Raises INVALID_ARGUMENT before anything is written.
     """
@@ -202,14 +203,15 @@ def _checked_body(entity: Any, stored: bytes | None) -> bytes:
 
 
 def _indexed_body(operation: Operation, entity: Any, stored: bytes | None) -> bytes:
-    """The body of a valid entity; its entries, or how they change, go to the operation."""
+    """The body of a valid entity. Stores its entries, or how they change, in the operation."""
     body = b""
     if stored is not None:
         body = entity.SerializeToString(deterministic=True)
         try:
             operation.entry_changes = entry_changes(stored, body)
         except RpcError:
-            # Of several errors, the first one in the entity is reported, deferred or not.
+            # If there are several errors, report the first one in the entity, as a deferred commit
+            # does.
             index_entries(entity)
             raise
     if operation.entry_changes is None:

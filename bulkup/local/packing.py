@@ -1,8 +1,8 @@
 """An entity's index entries as one JSON string, which SQLite can query.
 
-An object of the slot's number (as a string) to the encoded value in hexadecimal, or to a list of
-such values for an array, even one of a single element. A timestamp also has `"t<slot>": 1`: the
-index treats it like an integer, and sums must not.
+An object that maps a slot's number (as a string) to the encoded value in hexadecimal, or to a list
+of such values for an array, even one with a single element. A timestamp also has `"t<slot>": 1`,
+because the index treats it like an integer, but sums must not.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 Packed = dict[str, Any]
 Values = bytes | dict[bytes, int]
-"""A slot's encoded values and their forms; bytes alone are one SINGLE value, as most are."""
+"""A slot's encoded values and their forms. Plain bytes are one SINGLE value, the usual case."""
 
 SINGLE, TIMESTAMP, ELEMENT = 0, 1, 2
 """The forms of an entry. ELEMENT is an array element of any type."""
 
 
 def hexadecimal(value: bytes) -> str:
-    """Encoded bytes as they are in a packed string."""
+    """Encoded bytes as a packed string holds them."""
     return value.hex()
 
 
@@ -44,8 +44,8 @@ def add(packed: Packed, slot: int, values: Values) -> None:
 
 
 def replaced(text: str, slot: int, before: Values | None, after: Values | None) -> str | None:
-    """A packed string in which the values of a slot are replaced; `before` and `after` are None
-    for no values. Returns None when the string does not have the values in `before`."""
+    """A packed string with the values of a slot replaced. `before` and `after` are None for no
+    values. Returns None if the string does not have the values in `before`."""
     if before is not None:
         old = _members(slot, before)
         # A slot's number occurs once as a key, and values have no quotes in them.

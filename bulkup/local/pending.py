@@ -4,7 +4,8 @@ Most of a commit's time goes into its rows: an entity with ten properties has a 
 the file. Commits that follow one another without a query between them go to the table `log`
 instead, as one row each, where they are just as durable. Their rows are written together, in order,
 each with the version of its commit, before anybody reads rows (`write_pending` in rows.py). Until
-then, this module knows what a key holds. It is filled again from `log` when a file opens.
+then, this module holds the state of each changed key. It is filled from `log` again when a file is
+opened.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class Pending:
         return list(islice(self._commits, count))
 
     def drop(self, count: int) -> None:
-        """The rows of the `count` oldest commits have been written."""
+        """Remove the `count` oldest commits, whose rows have been written."""
         for _ in range(count):
             version, records = self._commits.popleft()
             for record in records:
@@ -121,8 +122,8 @@ class Pending:
                 self.size -= len(record.body or b"")
 
     def at(self, places: Iterable[Place], version: int) -> dict[Place, State]:
-        """The pending states of some keys. `version` is the present, which leaves out a commit
-        that is not committed yet."""
+        """The pending states of some keys. `version` is the present, so a commit that is still in
+        progress is left out."""
         found = {}
         states = self._states
         for place in places:

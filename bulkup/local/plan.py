@@ -1,15 +1,15 @@
 """A query as SQL.
 
-Each alternative of the filter becomes one SELECT, or one per interval of what drives it
-(drivers.py). Everything else is looked up per row: other equalities in `entries`, other sort values
-in `packed`. SELECTs are ordered and limited one by one and joined by UNION, so a page costs no more
-than its rows, and the rows before it cost nothing: a cursor is a position in the index.
+Each alternative of the filter becomes one SELECT, or one per interval of its driver (drivers.py).
+Everything else is looked up per row: other equalities in `entries`, other sort values in `packed`.
+SELECTs are ordered and limited one by one and joined by UNION, so a page costs no more than its
+rows, and the rows before it cost nothing: a cursor is a position in the index.
 
 An entity sorts by the smallest of its values of a property, or by the largest when descending,
 among those that the query's filter on that property accepts; it is one result (documented). In a
 projection it is one result per combination of values. Ties are broken by key, in the direction of
-the last order. Properties of inequalities that no order names follow that direction too (as on
-Google's newer emulator; the documentation leaves both open).
+the last order. Inequality properties that no order names follow that direction too (as on Google's
+newer emulator; the documentation leaves both open).
 """
 
 # ruff: noqa: S608 - built from constants of this package; every value is a parameter
@@ -28,7 +28,7 @@ from bulkup.local.sql import Parameters, alive, packed_of, within
 
 @dataclass(frozen=True)
 class _Column:
-    """A sort column of an arm: bytes when from `entries` or `path`, else hexadecimal."""
+    """A sort column of an arm: bytes if it comes from `entries` or `path`, else hexadecimal."""
 
     sql: str
     hex: bool = False
@@ -87,7 +87,7 @@ class Select:
         arms = [arm for one in possible for arm in self._arms(one, p)]
         if len(arms) == 1:
             return f"{arms[0].sql} ORDER BY {self.order}{bound}", p.values
-        # Every arm is in order, and no longer than what is wanted of all arms together.
+        # Every arm is sorted, and limited to the number of rows wanted from all arms together.
         inner = " UNION ".join(
             f"SELECT {arm.columns()} FROM ({arm.sql} ORDER BY {self.order}{bound})" for arm in arms
         )
@@ -98,8 +98,8 @@ class Select:
         return names <= self.plan.slots.keys()
 
     def _overlap(self, alternatives: list[Alternative]) -> bool:
-        """Whether an entity may be found at several positions: when alternatives accept different
-        values of a sort property that may have several."""
+        """Whether an entity may be found at several positions. It may if alternatives accept
+        different values of a sort property that can have several."""
         plan = self.plan
         if plan.exploded:
             return False
@@ -152,7 +152,7 @@ class Select:
             f"WHERE {scope(self.plan, 'd', p)} AND {within('d.path', paths, p)} "
             f"AND d.version <= {version}"
         )
-        # No index covers this without a kind; the past is at most an hour of writes.
+        # Without a kind, no index covers this, but the past is at most an hour of writes.
         index = "" if self.plan.source.kind is None else "INDEXED BY past_by_key"
         past = (
             f"SELECT d.eid, d.path, d.packed FROM entities_past d {index} "
@@ -254,7 +254,8 @@ class Select:
     # -- positions -----------------------------------------------------------------------------
 
     def _narrowed(self, interval: Interval, driver: Driver) -> Interval:
-        """The interval of the driver's own column, as far as it is between the positions."""
+        """The interval of the driver's own column, narrowed to what is between the positions if
+        possible."""
         low, high = interval
         sorts = self.plan.order.sorts
         if driver.column or (driver.name == "entities" and sorts and sorts[0].prop != KEY):
@@ -281,7 +282,7 @@ class Select:
     def _compare(
         self, sorts: list[_Column], position: Position, is_after: bool, p: Parameters
     ) -> str:
-        """A condition that the columns are past a position, or not yet past it.
+        """A condition that the columns are past a position, or not past it yet.
 
         If all columns have the same direction, a row comparison lets SQLite seek in the index. A
         position with fewer values than columns is past all rows that begin with these values.

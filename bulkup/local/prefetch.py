@@ -1,7 +1,7 @@
 """The stored entities that a commit will change, read before its turn to write.
 
-Reading them ahead keeps the single writer free for others. What was read still holds when the
-commit writes if nobody has written the kind since.
+Reading them ahead keeps the single writer free for others. What was read is still valid when the
+commit writes, unless the kind was written to since.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Prefetched:
         self, storage: Storage, operations: Sequence[Operation], *, deferring: bool = False
     ) -> None:
         self.deferring = deferring
-        """The commit will not write rows. Then what is pending is known by version, creation time
-        and body alone."""
+        """Whether the commit defers its rows. If so, pending entities have only a version, a
+        creation time and a body."""
         self._storage = storage
         self._rows: dict[Place, Stored | None] = {}
         places = self._places(operations)
@@ -37,11 +37,11 @@ class Prefetched:
             None if stored is None or (irregular and place and place[0] in irregular) else stored[3]
             for stored, place in zip(rows, places, strict=True)
         ]
-        """The stored body for each operation, which was checked when it was stored; None where
-        there is none."""
+        """The stored body for each operation. None if there is none, or if it may not have been
+        checked when it was stored (`Catalog.irregular`)."""
 
     def row(self, db: sqlite3.Connection, version: int, kind: int, path: bytes) -> Stored | None:
-        """What is stored, inside `writing()` of that version."""
+        """What is stored under a key. Call this inside `writing()`, with its version."""
         place = kind, path
         if place in self._rows and self._storage.kind_version(kind) <= self._last:
             return self._rows[place]
@@ -52,8 +52,8 @@ class Prefetched:
         return next((stored for _, stored in stored_rows(db, kind, [path])), None)
 
     def _take_last_lookup(self) -> bool:
-        """Whether the last lookup read all of these. Then its answers are taken, and `row` checks
-        whether they still hold."""
+        """Take the entities from the last lookup if it read all of them; returns whether it did.
+        `row` checks whether they are still valid."""
         last, states = self._storage.last_lookup
         for kind in {kind for kind, _ in self._rows}:
             if self._storage.kind_version(kind) > last:
@@ -61,7 +61,7 @@ class Prefetched:
         found = {place: states[place] for place in self._rows if place in states}
         if len(found) < len(self._rows):
             return False
-        # As a snapshot would: the commit gets the same version, deferred or not.
+        # Do what a snapshot would do, so that the commit gets the same version, deferred or not.
         self._storage.present()
         self._last = last
         self._rows = _as_stored(found)
@@ -88,8 +88,8 @@ class Prefetched:
                     self._rows[kind, path] = stored
 
     def _from_last_lookup(self) -> dict[Place, Stored | None]:
-        """What the last lookup read of these. Only valid after a snapshot was taken, which then has
-        no later write of their kinds."""
+        """Those of the entities that the last lookup read. Only valid after a snapshot was taken,
+        which then has no later write to their kinds."""
         last, states = self._storage.last_lookup
         kinds = {kind for kind, _ in self._rows if self._storage.kind_version(kind) <= last}
         return _as_stored(
@@ -97,7 +97,7 @@ class Prefetched:
         )
 
     def _places(self, operations: Sequence[Operation]) -> list[Place | None]:
-        """The place of each operation; None for one that has none yet."""
+        """The place of each operation; None if it has none yet."""
         kinds: dict[tuple[Partition, str], int | None] = {}
         places: list[Place | None] = []
         partition, name, number = None, None, None
@@ -114,7 +114,7 @@ class Prefetched:
 def _as_stored(
     states: Mapping[Place, tuple[int, int, bytes | None]],
 ) -> dict[Place, Stored | None]:
-    """States as if they were rows, without what only rows have."""
+    """States in the form of rows, with placeholders for what only rows have."""
     return {
         place: None if body is None else (0, version, created, body, "")
         for place, (version, created, body) in states.items()

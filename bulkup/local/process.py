@@ -46,7 +46,7 @@ class LocalServer:
         return self._process.pid
 
     def stop(self) -> None:
-        """Stop the server and wait for its end. A second time does nothing."""
+        """Stop the server and wait until it has ended. A second call does nothing."""
         process = self._process
         if process.poll() is None:
             process.terminate()
@@ -102,7 +102,7 @@ def start_local(file: str | os.PathLike[str] | None = None, *, port: int = 0) ->
 
 
 def _environment() -> dict[str, str]:
-    """This environment, with this package importable wherever the parent found it."""
+    """This process's environment, with this package importable from where this process found it."""
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

@@ -1,4 +1,4 @@
-"""A `Query` message, checked: what the query asks for, before looking at what is stored."""
+"""A checked `Query` message: what the query asks for, independent of what is stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FULL, PROJECTION, KEY_ONLY = m.EntityResult.FULL, m.EntityResult.PROJECTION, m.E
 
 @dataclass(frozen=True)
 class Selection:
-    """Which results there are, and what each has of its entity."""
+    """Which results there are, and what each contains of its entity."""
 
     projection: list[str]
     distinct: list[str]
@@ -58,7 +58,7 @@ class Request:
     kind: str
     """Empty for all kinds."""
     orders: list[tuple[str, bool]]
-    """Property (or `__key__`, which is then the last) and whether it is descending."""
+    """Property (or `__key__`) and whether it is descending."""
     alternatives: list[Alternative]
     selection: Selection
     window: Window
@@ -111,7 +111,7 @@ def _kind(query: Any) -> str:
 
 
 def _check_counts(query: Any) -> int | None:
-    """The limit, if there is one."""
+    """Check the offset and limit; returns the limit, None if there is none."""
     if query.offset < 0:
         raise invalid("Offset must be non-negative.")
     limit: int | None = query.limit.value if query.HasField("limit") else None
@@ -164,11 +164,11 @@ def _directions(orders: list[tuple[str, bool]]) -> tuple[bool, ...]:
 
 
 def _orders(query: Any, found: list[Alternative], selection: Selection) -> list[tuple[str, bool]]:
-    """All sort columns: those asked for, and those that the filters and the projection add.
+    """All sort columns: those requested, and those that the filters and the projection add.
 
-    Columns after the key sort nothing, nor does the property of an inequality that no order names
-    when the key is ordered by. As with every order, entities without such a property are not
-    results all the same: that goes into `found`.
+    Columns after the key sort nothing. If the query orders by key, neither does the property of an
+    inequality that no order names. As with every order, entities without such a property are still
+    not results; `found` is restricted accordingly.
     """
     compared = list(comparisons(query.filter))
     ranged = {name for name, op in compared if op not in EQUALITIES and name != KEY}
@@ -193,7 +193,7 @@ def _orders(query: Any, found: list[Alternative], selection: Selection) -> list[
         for name in sorted(ranged):
             orders.setdefault(name, last)
     if selection.projection and any(name == KEY and op != ANCESTOR for name, op in compared):
-        # Like every compared property, before those that are only projected.
+        # Like every compared property, the key comes before those that are only projected.
         orders.setdefault(KEY, last)
     # The service's index has the projected properties in the order of their names.
     for name in sorted(selection.projection):
@@ -213,7 +213,8 @@ def _asked_orders(query: Any) -> dict[str, bool]:
 
 
 def _cut_after_key(orders: dict[str, bool], ranged: set[str], found: list[Alternative]) -> None:
-    """Drop the sort columns after the key; entities must have their properties all the same."""
+    """Drop the sort columns after the key. Entities must still have these properties to be
+    results."""
     names = list(orders)
     after_key = names[names.index(KEY) + 1 :]
     for name in after_key:

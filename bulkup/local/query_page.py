@@ -35,7 +35,7 @@ class Page:
 
     batch: bytes
     end: Position | None
-    """Where it stopped; None at the end of the query."""
+    """Where reading stopped; None at the end of the query."""
 
 
 def run_page(

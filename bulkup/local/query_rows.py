@@ -1,4 +1,5 @@
-"""The rows of a query: from a valid request to a plan on what is stored, and its rows in order."""
+"""The rows of a query: from a valid request to its plan for what is stored, then to rows in
+order."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ class Rows:
             position = Position(row[:-1])
 
     def skip(self, position: Position | None, count: int) -> tuple[int, Row | None]:
-        """How many of `count` rows there are, and the last of them."""
+        """Skip up to `count` rows. Returns how many there were, and the last one; None if there
+        were none."""
         if self._prefix:
             rows = list(self.after(position, count))
             return len(rows), rows[-1] if rows else None
@@ -91,7 +93,7 @@ class Rows:
         return total, next(self._run(position, 1, total - 1), None)
 
     def _past_distinct(self, position: Position | None) -> Position | None:
-        """Past everything that has the same distinct values as a position."""
+        """The position after all rows that have the same distinct values as this one."""
         if position is None or not position.values or position.inclusive:
             return position
         return Position(position.values[: self._prefix])

@@ -46,7 +46,8 @@ class ReadClock:
             return Read(None, snapshot.version)
         if which == "read_consistency":
             if options.read_consistency == m.ReadOptions.EVENTUAL:
-                # Strong all the same; the reference says that the response then has no read time.
+                # The read is strong anyway; the reference says that the response then has no read
+                # time.
                 return Read(None, 0)
             return Read(None, snapshot.version)
         if which == "read_time":
@@ -62,7 +63,7 @@ class ReadClock:
         return Read(_at(time, snapshot), time, transaction, started)
 
     def begin(self, options: Any, snapshot: Snapshot) -> Transaction:
-        """Begin a transaction as `TransactionOptions` ask."""
+        """Begin a transaction with the given `TransactionOptions`."""
         read_only = options.WhichOneof("mode") == "read_only"
         if options.read_write.previous_transaction:
             self._transactions.check_id(options.read_write.previous_transaction)

@@ -1,4 +1,4 @@
-"""Requests as they arrive: parsed, checked as far as all calls share it, errors as statuses."""
+"""What all calls share: parsing requests, basic checks, and turning errors into statuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Call = Callable[[bytes], bytes]
 
 
 def parse(message: Any, raw: bytes) -> Any:
-    """A request of the class `message`. Raises INVALID_ARGUMENT for anything else."""
+    """Parse a request of the class `message`. Raises INVALID_ARGUMENT if it is not valid."""
     try:
         request = message.FromString(raw)
     except DecodeError as error:
@@ -34,7 +34,8 @@ def parse(message: Any, raw: bytes) -> Any:
 
 
 def guarded(call: Call) -> Call:
-    """A call that raises RpcError only. Unexpected exceptions are logged and become INTERNAL."""
+    """Wrap a call so that it raises only RpcError. Unexpected exceptions are logged and become
+    INTERNAL."""
 
     def answer(raw: bytes) -> bytes:
         try:

@@ -31,13 +31,14 @@ class Change(NamedTuple):
 class Rows:
     """Collects changes, at most one per entity; `flush` writes their rows.
 
-    Only inside a transaction of the writer.
+    Use it only inside a transaction of the writer.
     """
 
     def __init__(
         self, catalog: Catalog, db: sqlite3.Connection, *, with_entries: bool = True
     ) -> None:
-        """`with_entries`: False leaves those of new entities to `importing/index.py`."""
+        """`with_entries`: if False, the entries of new entities are left to
+        `importing/index.py`."""
         self.catalog = catalog
         self.db = db
         self._with_entries = with_entries
@@ -79,7 +80,7 @@ class Rows:
             self._changed.append((version, created, text, body, eid))
 
     def flush(self) -> None:
-        """Write what was added."""
+        """Write the rows of the added changes."""
         db = self.db
         for version, eids in self._past.items():
             db.execute(
@@ -109,7 +110,7 @@ class Rows:
         self._clear()
 
     def _replace(self, change: Change, stored: Stored) -> str:
-        """The new packed entries of an entity that had those of `stored`."""
+        """The packed entries that replace those of `stored`."""
         eid, text = stored[0], stored[4]
         if change.entry_changes is not None:
             return self._apply_changes(change, change.entry_changes, eid, text)
@@ -180,7 +181,7 @@ def write_pending(
     for version, records in commits:
         places = {record[:2] for record in records}
         if not added.isdisjoint(places):
-            # Their stored rows must be those of the commit before this one.
+            # Flush first: the stored rows read below must be those of the commit before this one.
             rows.flush()
             added.clear()
         added |= places

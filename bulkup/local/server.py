@@ -19,8 +19,8 @@ _SWITCH_SECONDS = 0.0005
 """How long one thread keeps the interpreter. SQLite releases it at every row, and would wait the
 default 5 ms to get it back."""
 _COLLECT_EVERY = 100_000
-"""Objects made before Python looks for cycles among them. A commit makes tens of thousands, none of
-them in a cycle."""
+"""New objects before Python searches them for reference cycles. A commit makes tens of thousands,
+none of them in a cycle."""
 
 
 def dedicate_process() -> None:
@@ -45,7 +45,7 @@ class DatastoreServer:
         storage: Storage | None = None,
         watch: Callable[[Call], Call] | None = None,
     ) -> None:
-        """`watch` takes the call that commits, and returns what is called in its place."""
+        """`watch` is given the Commit call, and returns what to call instead."""
         self.storage = storage or Storage(path)
         try:
             methods = Service(self.storage).methods()
@@ -62,7 +62,7 @@ class DatastoreServer:
         self._stopped = False
 
     def stop(self) -> None:
-        """Finish the calls in progress and close the file. A second time does nothing."""
+        """Finish the calls in progress and close the file. A second call does nothing."""
         if self._stopped:
             return
         self._stopped = True

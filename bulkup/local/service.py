@@ -154,7 +154,7 @@ class Service:
 
 
 def _explanation(request: Any, query: Request) -> Explanation | None:
-    """None: the request asks for none."""
+    """None if the request does not ask for one."""
     if not request.HasField("explain_options"):
         return None
     return Explanation(request.explain_options, query)

@@ -1,7 +1,7 @@
-"""Where the process that serves a file can be asked: for commands that only read it meanwhile.
+"""How commands that only read a file find the process that serves it.
 
-The process writes its port into the lock file, which it holds as long as it runs. So what is read
-there is true while the lock is held, and the lock file can be written by its owner alone.
+That process writes its port into the lock file, which it keeps locked as long as it runs. So the
+port is valid while the file is locked, provided that only its owner can write to it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from bulkup.core.errors import StateError
 HOST = "127.0.0.1"
 
 _WAIT_S = 5.0
-"""A server that starts holds the lock for about a second before it has a port. `bulkup local load`
+"""A starting server holds the lock for about a second before it has a port. `bulkup local load`
 never gets one."""
 _POLL_S = 0.05
 _MOST_BYTES = 40
-"""Two numbers."""
+"""Enough for two numbers."""
 
 
 class FileInUseError(StateError):
@@ -46,13 +46,14 @@ def lock_path(path: Path) -> Path:
 
 
 def note_holder(handle: int, port: int = 0) -> None:
-    """Say in the lock file who holds it. Whoever holds the lock calls this."""
+    """Write this process's id and port into the lock file. Only the holder of the lock may call
+    this."""
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"{os.getpid()} {port}".encode() if port else str(os.getpid()).encode(), 0)
 
 
 def holder_in(handle: int) -> tuple[int, int]:
-    """The process and the port that a lock file names; 0: none."""
+    """The process id and the port in a lock file; 0 for one that is missing."""
     words = os.pread(handle, _MOST_BYTES, 0).decode("ascii", "replace").split()
     numbers = [int(word) if word.isdecimal() and len(word) < 11 else 0 for word in words]
     pid, port, *_ = (*numbers, 0, 0)
@@ -60,7 +61,7 @@ def holder_in(handle: int) -> tuple[int, int]:
 
 
 def served_by(file: str | os.PathLike[str]) -> ServedBy | None:
-    """The process that serves a file; None: there is none, or it cannot be asked.
+    """The process that serves a file; None if there is none or it cannot be asked.
 
     Waits a few seconds for a server that is just starting.
     """
@@ -75,8 +76,8 @@ def served_by(file: str | os.PathLike[str]) -> ServedBy | None:
         deadline = time.monotonic() + _WAIT_S
         while True:
             pid, port = holder_in(handle)
-            # The lock is tried last, since trying may take it for a moment from one who starts. A
-            # holder that was killed has left its words in the file.
+            # Try the lock last: trying may briefly take it from a process that is starting. It must
+            # be tried, because a holder that was killed leaves its entry in the file.
             if not (_is_alive(pid) and _is_locked(handle)):
                 return None
             if port:
@@ -89,7 +90,7 @@ def served_by(file: str | os.PathLike[str]) -> ServedBy | None:
 
 
 def is_in_use(file: str | os.PathLike[str]) -> bool:
-    """Whether a process that is alive has the file open. May be wrong about another user's."""
+    """Whether a live process has the file open. May be wrong about another user's process."""
     path = Path(os.path.realpath(file))
     try:
         handle = os.open(lock_path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -102,7 +103,8 @@ def is_in_use(file: str | os.PathLike[str]) -> bool:
 
 
 def _is_ours(handle: int) -> bool:
-    """In a folder that others can write to, another user may have made the file."""
+    """Whether only this user can have written the file. In a folder that others can write to,
+    another user may have created it."""
     status = os.fstat(handle)
     others_may_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not others_may_write

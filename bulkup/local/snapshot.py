@@ -21,15 +21,15 @@ from bulkup.local.file import APPLICATION_ID, lock
 from bulkup.local.sharing import FileInUseError, is_in_use
 
 _FICLONE = 0x40049409
-"""ioctl of Linux that shares the blocks of a file (linux/fs.h)."""
+"""Linux ioctl that shares the blocks of a file (linux/fs.h)."""
 _CHUNK_BYTES = 8 << 20
 _PAGES = 4096
-"""Of SQLite, copied between two checks: 16 MB."""
+"""SQLite pages copied between two calls of `check`: 16 MB."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def snapshot(source: Path, to: Path, check: Callable[[], None] = lambda: None) -> None:
-    """Copy a file as it is now, also while another process serves it and writes to it.
+    """Copy a file as it is now, even while another process serves it and writes to it.
 
     `to` must not exist; it gets mode 0600, and is removed if copying fails. `check` is called now
     and then, and may raise. Raises StateError.
@@ -58,7 +58,7 @@ def snapshot(source: Path, to: Path, check: Callable[[], None] = lambda: None) -
 
 
 def copy_at_rest(source: Path, to: Path, check: Callable[[], None] = lambda: None) -> None:
-    """Copy a file that nobody has open. Raises StateError; what `check` raises."""
+    """Copy a file that nobody has open. Raises StateError, and whatever `check` raises."""
     try:
         descriptor = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -78,7 +78,7 @@ def _shares_blocks(source: int, to: int) -> bool:
     try:
         fcntl.ioctl(to, _FICLONE, source)
     except OSError:
-        return False  # another file system, or one that cannot
+        return False  # not the same file system, or it cannot share blocks
     return True
 
 
@@ -94,7 +94,8 @@ def _check_ours(path: Path) -> None:
 
 
 def _hold(source: Path) -> int | None:
-    """Keep others from opening the file; None: somebody has it open, or we may not."""
+    """Lock the file so that nobody else opens it. None if somebody has it open, or we may not lock
+    it."""
     if not os.access(source.parent, os.W_OK):
         return None
     try:
@@ -109,14 +110,15 @@ def _seen(path: Path) -> tuple[int, int, int]:
 
 
 def _has_log(source: Path) -> bool:
-    """What a process that was killed has left beside the file is a part of it."""
+    """Whether SQLite's log beside the file holds data, as a killed process leaves it. It is part of
+    the file."""
     with suppress(FileNotFoundError):
         return source.with_name(f"{source.name}-wal").stat().st_size > 0
     return False
 
 
 def _copy_in_use(source: Path, to: Path, check: Callable[[], None]) -> None:
-    """Through SQLite, whose read transaction shows one moment whatever others write."""
+    """Copy through SQLite: its read transaction shows one moment, whatever others write."""
     os.close(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         with (

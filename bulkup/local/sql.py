@@ -30,7 +30,7 @@ def execute(db: sqlite3.Connection, sql: str, values: Sequence[object]) -> sqlit
     """Execute SQL with numbered parameters.
 
     Python 3.12.0 to 3.12.3 take ?1 for a named parameter, and warn if it gets a sequence
-    (gh-117995). A user's test that serves a file in its own process would fail for that.
+    (gh-117995). A user's test that serves a file in its own process would fail because of it.
     """
     if not _TAKEN_FOR_NAMED:
         return db.execute(sql, values)
@@ -102,8 +102,8 @@ def by_path(
 def by_paths(
     db: sqlite3.Connection, places: Sequence[tuple[int, bytes]], at: int | None
 ) -> Iterator[tuple[int, int, bytes] | None]:
-    """Like `by_path`, for each (kind, path) in turn; few are in memory at a time. Kind 0 has no
-    entities."""
+    """Like `by_path`, for each (kind, path) in turn; only a few are in memory at a time. Kind 0 has
+    no entities."""
     start, few = 0, _FEW
     while start < len(places):
         some = places[start : start + few]
@@ -134,7 +134,7 @@ _TOGETHER = 100
 _FEW = 20
 """How many entities, of up to 1 MiB, a lookup reads at once: it may stop after the first ones."""
 _SMALL_BYTES = 4096
-"""If the last ones were smaller than this on average, `_TOGETHER` are read at once."""
+"""If those read last were smaller than this on average, `_TOGETHER` are read at once."""
 
 
 def stored_rows(

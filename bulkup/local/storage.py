@@ -1,24 +1,24 @@
 """What is stored: versions and clock, snapshots, the single writer.
 
-Every commit has a **version**: its time in microseconds, made larger than every version before it,
-across restarts and clocks that go backwards. An entity's version is that of the commit that wrote
-it, so version, update time and read time are one number.
+Every commit has a **version**: its time in microseconds, raised if necessary above every earlier
+version, even across restarts and when clocks go backwards. An entity's version is that of the
+commit that wrote it, so version, update time and read time are one number.
 
     entities       live entities, one row each; `body` is the serialized Entity
     entities_past  earlier states, with the version that ended each
     entries        index rows, one per indexed value (array element, nested property): the slot and
-                   the value at which a query finds the entity. An entry holds from `since` on;
-                   one of the past has the version that ended it in `until`.
+                   the value at which a query finds the entity. An entry is valid from `since`
+                   on; a past one has in `until` the version that ended it.
 
 An entity's row repeats its entries, by slot, in `packed` (JSON, with the encoded values in
-hexadecimal, which keeps their order). There a query finds the other sort values of an entity, and a
-write finds the entries that it changes. The past is kept for an hour (`read_time`, transactions),
+hexadecimal, which keeps their order). Queries read an entity's other sort values from it, and
+writes read the entries that they change. The past is kept for an hour (`read_time`, transactions),
 then deleted (housekeeping.py).
 
     log            commits whose rows have not been written yet (pending.py)
 
-Whoever needs rows reads in `reading()`, which writes pending rows first. `reading_keys()` does not;
-it gives the pending states of the keys asked for.
+Code that needs rows reads in `reading()`, which writes pending rows first. `reading_keys()` does
+not; it returns the pending states of the requested keys.
 """
 
 from __future__ import annotations
@@ -44,21 +44,22 @@ HISTORY_MICROS = 3600 * MICROS
 """How far back `read_time` reaches: the documented hour."""
 _CHECKPOINT_ROWS = 15_000
 """Entities and entries written before a checkpoint. Updates spread over a large kind dirty a page
-each, so this comes before `_LOG_PAGES`. A higher number is less work: pages that every commit
-writes are moved once."""
+each, so this is reached before `_LOG_PAGES`. A higher number means less work, because pages that
+every commit writes are moved only once."""
 
 _DEFERRED_AFTER = 2
 """Commits without a query between them, after which further commits are deferred. Where queries and
 commits alternate, deferring would mean doing the work twice."""
 _PENDING_BYTES = 64 << 20
 _PENDING_COMMITS = 20_000
-"""Above either, each commit first writes the rows of older commits, twice as many as the last one
-had. This bounds memory, and how long the first query after a long load waits."""
+"""Above either limit, a commit first writes the rows of older commits, for twice as many entities
+as the last deferred commit had. This bounds memory, and how long the first query after a long load
+waits."""
 _ROWS_TOGETHER = 4_000
 """Entities whose pending rows are written in one transaction: enough that neighbours in an index
 share pages."""
 _IDLE_ROWS = 250
-"""The same while the server is idle: few, so that a request that arrives does not wait long."""
+"""The same while the server is idle: few, so that an arriving request does not wait long."""
 
 
 def now_micros() -> int:
@@ -70,12 +71,13 @@ class Snapshot(NamedTuple):
 
     db: sqlite3.Connection
     version: int
-    """It holds every commit up to this version, and there will be no others up to it. Usually this
-    is the present, which no commit has; later commits get higher versions."""
+    """The snapshot holds every commit up to this version, and no new commit will get a version up
+    to it. Usually this is the present, which is no commit's version; later commits get higher
+    versions."""
     last: int
-    """Version of the last commit it holds."""
+    """Version of the last commit in the snapshot."""
     pending: dict[Place, State]
-    """States of the keys asked for whose rows are pending. They count, not the rows."""
+    """States of the requested keys whose rows are pending. They override the rows."""
 
 
 class LookedUp(NamedTuple):
@@ -119,7 +121,8 @@ class Storage:
         self._clock_lock = threading.Lock()
         self._writing_version = 0
         self._pending_lock = threading.Lock()
-        """Held to change `pending`, and to take from it what a snapshot of SQLite lacks."""
+        """Held while changing `pending`, and while reading from it what a snapshot of SQLite
+        lacks."""
         self.last_lookup = LookedUp(0, {})
         self._since_query = 0
         self._deferred_rows = 0
@@ -151,7 +154,7 @@ class Storage:
         return int(row[0])
 
     def close(self) -> None:
-        """Close everything; the file alone is then complete. No call may be in progress."""
+        """Close everything. The file alone then holds all data. No call may be in progress."""
         for connection in self._readers:
             connection.close()
         with self._writer:
@@ -186,15 +189,15 @@ class Storage:
 
     @contextmanager
     def reading(self, *, to_commit: bool = False) -> Iterator[Snapshot]:
-        """A snapshot with every row, stable until the block ends. `to_commit`: this is not a
-        query."""
+        """A snapshot with every row, stable until the block ends. `to_commit`: this read is for a
+        commit and does not count as a query."""
         if not to_commit:
             self._since_query = 0
         with self.reader() as db:
             snapshot, complete = self._begin(db)
             if not complete:
                 db.execute("ROLLBACK")
-                # As the writer, or more could come into the log before the snapshot is taken.
+                # Hold the writer's lock, or more could enter the log before the snapshot is taken.
                 with self._writer:
                     self._write_pending()
                     snapshot, _ = self._begin(db)
@@ -238,11 +241,11 @@ class Storage:
 
     @contextmanager
     def writing(self, *, with_rows: bool = True) -> Iterator[tuple[sqlite3.Connection, int]]:
-        """The writer, in a transaction, and the version of what it writes.
+        """The writer's connection, in a transaction, and the version of what it writes.
 
-        When the block ends normally, the transaction is committed, and on the disk when this
-        returns; an exception rolls it back. `with_rows`: pending rows are written first. False is
-        for callers that look at no rows, or at `pending` as well.
+        When the block ends normally, the transaction is committed, and is on disk when this
+        returns; an exception rolls it back. `with_rows`: write pending rows first. False is for
+        callers that read no rows, or that read `pending` too.
         """
         with self._writer:
             if with_rows:
@@ -270,7 +273,7 @@ class Storage:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """A transaction of the writer, on the disk when the block has ended."""
+        """A transaction of the writer, which is on disk when the block has ended."""
         db = self._write
         self.catalog.begin()
         db.execute("BEGIN IMMEDIATE")
@@ -285,8 +288,8 @@ class Storage:
             raise
 
     def kind_version(self, kind: int) -> int:
-        """No entity of the kind was written after this version. Holds for the writer, and for a
-        snapshot taken before this is asked."""
+        """A version after which no entity of the kind was written. Valid for the writer, and for a
+        snapshot taken before this call."""
         return self._kind_versions.get(kind, self._opened_at)
 
     def note_written(self, kinds: Iterable[int], version: int, rows: int) -> None:
@@ -309,12 +312,12 @@ class Storage:
     # -- deferring -----------------------------------------------------------------------------
 
     def defers(self) -> bool:
-        """Whether a commit that begins now may defer its rows; it counts as one."""
+        """Whether a commit that begins now may defer its rows. Each call counts as a commit."""
         self._since_query += 1
         return self._may_defer and self._since_query > _DEFERRED_AFTER
 
     def defer(self, version: int, records: list[Record]) -> None:
-        """Write what a commit changes into the log; inside `writing(with_rows=False)`."""
+        """Write what a commit changes into the log. Call this inside `writing(with_rows=False)`."""
         with self._pending_lock:
             self.pending.add(version, records)
         self._deferred_rows = len(records)
@@ -330,7 +333,7 @@ class Storage:
         return True
 
     def _write_pending(self, rows: int | None = None) -> None:
-        """Write the rows of pending commits, the oldest first: of all, or of at least `rows`
+        """Write the rows of pending commits, oldest first: those of all, or of at least `rows`
         entities. The caller holds the writer's lock and is in no transaction."""
         while self.pending and (rows is None or rows > 0):
             some = self.pending.oldest(min(rows or _ROWS_TOGETHER, _ROWS_TOGETHER))

@@ -3,9 +3,9 @@
 This is the OPTIMISTIC concurrency mode that the service documents. A transaction reads the database
 as it was when it began and holds no locks. Its commit checks everything that it has read; if any of
 that has changed, the commit is ABORTED and writes nothing. This includes queries: an entity that
-entered or left a range that the transaction has read (a phantom) is a conflict, one beyond the last
-result it received is not. So a forgotten transaction blocks nobody, and of several conflicting
-transactions one always commits.
+entered or left a range that the transaction has read (a phantom) is a conflict; an entity beyond
+the last result that the transaction received is not. So a forgotten transaction blocks nobody, and
+one of several conflicting transactions always commits.
 
 Reads inside a transaction do not show its own writes, which only come with the commit. A commit
 ends its transaction even when it fails. Rolling back a transaction that has ended is allowed.
@@ -57,8 +57,8 @@ class Transaction:
 
 
 class Transactions:
-    """The open transactions of a server. Ids of other servers, and of earlier runs of this one,
-    are recognised."""
+    """The open transactions of a server. Ids from another server, or from this one before a
+    restart, are recognized and refused."""
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
@@ -144,7 +144,8 @@ def _query_changed(
     db: sqlite3.Connection,
     snapshot: int,
 ) -> bool:
-    """Whether anything written since is in the range that was read, as it was or as it is now."""
+    """Whether an entity written since the snapshot is in the range that was read, in its old or its
+    new state."""
     for at in (snapshot, None):
         plan = bind(request, storage.catalog, at)
         if plan is None:

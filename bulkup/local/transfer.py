@@ -46,7 +46,7 @@ class LoadError(BulkupError):
         super().__init__(message, next_steps=next_steps)
         self.exit_code = exit_code
         self.needs_kind = needs_kind
-        """A line has no key, and the same load with a kind would do."""
+        """Whether a line has no key, and the same load with a kind would work."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class Loading:
 
 
 def load(file: LocalFile, source: Source, watch: Watch = lambda *_: None) -> int:
-    """`load_all`; returns the number of entities."""
+    """Like `load_all`, but returns only the number of entities."""
     return load_all(file, source, watch).entities
 
 

@@ -13,8 +13,8 @@ from bulkup.local import messages as m
 
 
 def to_form(entity: Any) -> dict[str, Any]:
-    """Raises ValueError or `json_format.Error` for what JSON cannot say, such as a timestamp out
-    of range."""
+    """Raises ValueError or `json_format.Error` for what JSON cannot express, such as a timestamp
+    out of range."""
     form: dict[str, Any] = json_format.MessageToDict(entity)
     _sort_properties(form)
     return form
@@ -49,8 +49,8 @@ def _sort_value(value: dict[str, Any]) -> None:
 # --- the same for usual entities, ten times as fast ---
 
 MOST_DEEP = 20
-"""Datastore takes no more entities inside each other. protobuf reads 100 messages, and there are
-three for each."""
+"""The deepest nesting of entities that Datastore accepts. protobuf parses 100 levels of messages,
+and an entity takes three."""
 
 
 class _UnusualError(Exception):
@@ -58,7 +58,8 @@ class _UnusualError(Exception):
 
 
 def usual_form(entity: Any) -> dict[str, Any] | None:
-    """What `to_form` returns, if reading that certainly gives the same entity; None: it may be."""
+    """What `to_form` returns, if reading it is certain to give the same entity; None if that is not
+    certain."""
     known = type(entity)()
     known.CopyFrom(entity)
     known.DiscardUnknownFields()
@@ -106,7 +107,7 @@ def _element(pb: Any) -> dict[str, Any]:
 
 
 def _value(pb: Any, deep: int) -> dict[str, Any]:
-    """The members are in the order of the numbers of the fields."""
+    """The members are in the order of the field numbers."""
     which = pb.WhichOneof("value_type")
     form: dict[str, Any] = {}
     is_late = which in _AFTER_MEANING

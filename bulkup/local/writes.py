@@ -41,8 +41,8 @@ from bulkup.local.storage import Storage
 from bulkup.local.transforms import apply_transforms
 
 _RECORDS_A_PAGE = 8
-"""Records of 500 bytes. Rows are spread over the file and dirty a page each; records are together.
-"""
+"""For records of 500 bytes. Rows are spread over the file and dirty a page each; records are stored
+together."""
 
 
 class _Row:
@@ -72,7 +72,7 @@ class _Applied(NamedTuple):
     """The results of its transforms."""
 
     def is_usual(self) -> bool:
-        """The result says nothing but a version and times."""
+        """Whether the result holds nothing but a version and times."""
         return not (self.conflict or self.allocated or self.transformed or self.row.body is None)
 
 
@@ -87,7 +87,7 @@ class Writer:
         self.version = version
         self._prefetched = prefetched
         self.index_updates = 0
-        """0 for a deferred commit, which defers just these."""
+        """0 for a deferred commit, whose index entries are written later."""
         self.rows = 0
         """Rows written, roughly: an estimate of what the next checkpoint has to move."""
         self.kinds: set[int] = set()
@@ -116,8 +116,8 @@ class Writer:
         self._applied.append(_Applied(operation, row, conflict, allocated, transformed))
 
     def _check(self, operation: Operation, row: _Row) -> bool:
-        """Whether the operation conflicts, so that the stored entity stays. Raises RpcError when
-        that fails the commit."""
+        """Whether the operation conflicts and must leave the stored entity as it is. Raises
+        RpcError if the operation fails the commit."""
         exists = row.body is not None
         conflict = "" if operation.base_version is None else self._conflict(operation, row)
         if conflict and operation.fail:
@@ -226,7 +226,7 @@ class Writer:
     def _result(self, applied: _Applied) -> bytes:
         operation, row, conflict, allocated, transformed = applied
         gone = row.body is None
-        # Without an entity: above every earlier version and below every later one.
+        # Without an entity, report a version above every earlier one and below every later one.
         version = (0 if conflict else self.version) if gone else row.version
         out = b""
         if allocated:

@@ -1,4 +1,4 @@
-"""Apply what is pending, one migration after the other. Stop at the first that fails."""
+"""Apply the pending migrations one after the other. Stop at the first that fails."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Selection:
     accept_changed: Sequence[str] = ()
     """Names of changed migrations whose change the user accepts."""
     params: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Parameters by the name of their migration."""
+    """The parameters of each migration, by its name."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class NextMigration:
 
 @dataclass(frozen=True)
 class MigrateHooks:
-    """Called while migrations are applied."""
+    """Callbacks for events while migrations are applied."""
 
     confirm: Callable[[], None] = lambda: None
-    """Before the first change; may raise."""
+    """Called before the first change; may raise."""
     on_next: Callable[[NextMigration], None] = lambda _: None
     on_report: Callable[[Report], None] = lambda _: None
     on_preview: Callable[[str, str, Preview], None] = lambda *_: None
-    """In a dry run, after each migration, with the namespace and the migration's name."""
+    """Called in a dry run after each migration, with the namespace and the migration's name."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +83,17 @@ class MigrateResult:
     reports: tuple[tuple[str, Report], ...] = ()
     """Pairs of a migration's name and its report."""
     dry_run: bool = False
-    """Those that are left were previewed."""
+    """True: the migrations in `left` were previewed."""
     error: BulkupError | None = None
-    """What ended the command after others were applied, and was not said yet; `reason` has its
-    message."""
+    """The error that ended the command after others had been applied. It was not reported yet;
+    `reason` has its message."""
 
 
 class Migrator:
     """One `migrate` on one target.
 
-    `limits`: of a command that migrates more than this target; None: the options are for this one
-    alone.
+    `limits`: the limits of a command that migrates several targets. None: the limits in the options
+    are for this target alone.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Migrator:
         self._exit_code = Exit.DONE
         self._records: list[RunRecord] = []
         self._pending: set[str] = set()
-        """What was to be applied when this command began."""
+        """Names of the migrations that were to be applied when this command began."""
 
     def run(self) -> MigrateResult:
         """Apply the selected migrations. With nothing to do this costs one query.
@@ -157,8 +157,8 @@ class Migrator:
             return self._apply_all(ledger, lock)
 
     def _check_approved(self, status: FolderStatus) -> None:
-        """Where the target asks for approved plans: whether the first migration has one, before
-        anything is written. Raises ApprovalError."""
+        """Check, before anything is written, that the first migration has an approved plan if the
+        target asks for one. Raises ApprovalError."""
         entry = self._to_apply(status)[0]
         if entry.record is None and self._context.asks_for_approval(self._target.info) is not None:
             with self._prepared(entry, self._context) as prepared:
@@ -180,13 +180,13 @@ class Migrator:
         return replace(self._result(exit_code, left=entries), dry_run=True)
 
     def _status(self, ledger: Ledger) -> FolderStatus:
-        # Before the clock is asked: the answer brings the time.
+        # Read the records before the clock: the answer also brings the server's time.
         self._records = ledger.migrations()
         now = self._context.clock.unix()
         return FolderStatus(self._selection.folder, self._records, self._target.info, now)
 
     def _report_unheard(self, ledger: Ledger) -> None:
-        """Report migrations that are applied, and whose process was killed before it said so."""
+        """Report applied migrations whose process was killed before it could report them."""
         for record in self._records:
             if record.state is not RunState.FINISHED or record.migration is None:
                 continue
@@ -197,8 +197,8 @@ class Migrator:
                 self._exit_code = max(self._exit_code, report.exit_code)
 
     def _check_loadable(self, entries: Sequence[MigrationEntry]) -> None:
-        """Before the first write: a later migration whose parameter is missing, or whose file
-        cannot be imported, would stop the command between two of them. Raises BulkupError."""
+        """Load all migrations before the first write. Otherwise a missing parameter, or a file that
+        cannot be imported, would stop the command between two migrations. Raises BulkupError."""
         with contained(self._context.containment(self._target)):
             for entry in entries:
                 load_migration(entry, self._selection.params.get(entry.name, {}))
@@ -220,8 +220,8 @@ class Migrator:
             if limit is not None:
                 return self._result(Exit.LIMIT, reason=limit, left=entries)
             entry = entries[0]
-            # However long the pause before this was, a successful update shows that the lock is
-            # still ours.
+            # A successful update proves that the lock is still ours, however long this process was
+            # paused before it.
             lock.update(partial(replace, reason=f"applying {entry.name}"))
             self._hooks.on_next(NextMigration(entry.name, len(entries)))
             try:
@@ -248,7 +248,8 @@ class Migrator:
                 return result
 
     def _report_applied_elsewhere(self) -> None:
-        """Another process may have applied what this one has waited to apply: end as that did."""
+        """Report what another process applied while this one waited. If entities failed there, the
+        exit code says so."""
         applied: dict[str, str] = {}
         for record in self._records:
             migration, holder = record.migration, record.lease.holder
@@ -264,7 +265,8 @@ class Migrator:
             self._context.listener(Warned(message, WarningKind.FINISHED_MEANWHILE))
 
     def _after(self, entries: Sequence[MigrationEntry], report: Report) -> MigrateResult | None:
-        """Note the report of the first entry; the result, when nothing more may be applied."""
+        """Record the report of the first entry. Returns the result if nothing more may be
+        applied."""
         name = entries[0].name
         self._reports.append((name, report))
         self._hooks.on_report(report)
@@ -318,8 +320,8 @@ class Migrator:
             yield prepared
 
     def _context_of(self, entry: MigrationEntry, lock: Lease) -> RunContext:
-        """The context of one migration's run: it keeps the lock, and has what is left of the
-        limits."""
+        """The context of one migration's run. It renews the lock, and its limits are what is left
+        of the command's limits."""
         context = self._context
 
         def listener(event: Event) -> None:

@@ -21,7 +21,7 @@ RETRY_FOR_S = 60.0
 
 @contextmanager
 def no_target_is(not_here: str, options: TargetOptions) -> Iterator[None]:
-    """Where nothing says which Datastore to look in for a run, say that the run is not here.
+    """If nothing says in which Datastore to look for a run, report that the run is not here.
 
     Raises NotFoundError in place of NoTargetError.
     """
@@ -40,7 +40,8 @@ def no_target_is(not_here: str, options: TargetOptions) -> Iterator[None]:
 def open_connection(
     options: TargetOptions, *, only_reads: bool = False
 ) -> Iterator[tuple[Rpc, TargetInfo]]:
-    """Raises BulkupError when the target does not answer, also for calls made in the block.
+    """Connect to a target. Raises BulkupError when it does not answer, also for calls made in the
+    block.
 
     `only_reads`: see `open_target`.
     """

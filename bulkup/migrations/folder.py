@@ -1,6 +1,6 @@
 """A folder of migrations: its files, their order and their checksums.
 
-Nothing here executes the users' code, so that `bulkup status` does not.
+Nothing here executes user code, so neither does `bulkup status`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class MigrationFile:
     code: str
     """See `code_checksum`."""
     after: tuple[str, ...] = ()
-    """Names of migrations to apply before this one, whatever the order of the names."""
+    """Names of migrations to apply before this one, even if they sort after it."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class _OtherFile:
 
     @cached_property
     def migration(self) -> MigrationFile:
-        """Raises UpdaterError, UsageError when it cannot be one."""
+        """The file as a migration. Raises UpdaterError, UsageError if it cannot be one."""
         return _parse(self.path, self.source)
 
     @property
     def code(self) -> str | None:
-        """None: it is not Python."""
+        """The checksum of its code; None if it cannot be read as a migration."""
         try:
             return self.migration.code
         except BulkupError:
@@ -60,7 +60,7 @@ class _OtherFile:
 
     @property
     def has_updater(self) -> bool:
-        """Whether it seems to define an updater. It is not run."""
+        """Whether it seems to define an updater. The file is not executed."""
         try:
             tree = ast.parse(self.source)
         except (SyntaxError, ValueError):
@@ -71,8 +71,9 @@ class _OtherFile:
 class MigrationFolder:
     """The migrations of a folder, in the order they are applied.
 
-    They are the files whose names begin with digits, those that their `after` names, and those that
-    a ledger knows (`known`): before, any file was a migration, and what was applied stays one.
+    These are the files whose names begin with digits, the files named in their `after`, and the
+    files that a ledger knows (`known`). The last are there because any file used to be a migration,
+    and what was applied stays one.
     """
 
     def __init__(
@@ -100,18 +101,18 @@ class MigrationFolder:
         return iter(self.migrations)
 
     def with_known(self, names: Iterable[str]) -> MigrationFolder:
-        """The folder beside a ledger that has migrations of these names."""
+        """The same folder, for a ledger that has migrations with these names."""
         return MigrationFolder(self.path, self._numbered, self._others, names)
 
     @property
     def names(self) -> list[str]:
-        """Of all files that are migrations, or may be beside a ledger that knows them."""
+        """Names of all files that are migrations, or would be if a ledger knew them."""
         return list(dict.fromkeys([*(file.name for file in self.migrations), *self._others]))
 
     @property
     def next_number(self) -> str:
-        """That of a new migration, with as many digits as the last one has. Those of `known`
-        migrations are taken, also when their files are missing."""
+        """The number of a new migration, with as many digits as the highest number. The numbers of
+        `known` migrations are taken even if their files are missing."""
         names = [file.name for file in self._numbered] + [*self._known]
         digits = [digits for digits in map(_leading_digits, names) if digits]
         last = max(digits, key=int, default="0000")
@@ -140,7 +141,7 @@ class MigrationFolder:
 def read_folder(folder: Path, usage: str = "bulkup migrate DIR") -> MigrationFolder:
     """Read a folder of migrations. Files whose names start with `_` or `.` are never migrations.
 
-    `usage`: how the command that reads it takes the name of a folder.
+    `usage`: how to name a folder to the calling command; the error for a missing folder shows it.
 
     Raises NotFoundError; UsageError for invalid names, unknown predecessors and circular
     dependencies; UpdaterError for a file that is not valid Python.
@@ -162,10 +163,10 @@ def read_folder(folder: Path, usage: str = "bulkup migrate DIR") -> MigrationFol
 
 
 def number_of_new(folder: Path, name: str) -> str:
-    """The number of a new migration, in a folder that need not be there yet.
+    """The number of a new migration, in a folder that need not exist yet.
 
-    Raises UsageError for a name that cannot be that of a migration, or that one has already; and
-    what `read_folder` raises.
+    Raises UsageError for a name that is not valid for a migration or is already taken, and what
+    `read_folder` raises.
     """
     number = "0001"
     if os.path.lexists(folder):
@@ -185,7 +186,7 @@ def number_of_new(folder: Path, name: str) -> str:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Names of the files with a number in a folder, which need not be there or be valid."""
+    """Names of the numbered files in a folder, which need not exist or be valid."""
     return [path.stem for path in folder.glob("[0-9]*.py")]
 
 
@@ -215,7 +216,8 @@ _BASES = re.compile(r"\w*(Updater|BulkPut|BulkDelete)")
 
 
 def _is_updater(statement: ast.stmt) -> bool:
-    """A class whose base is named like one of ours, or a function decorated with `updater`."""
+    """Whether this is a class whose base is named like one of ours, or a function decorated with
+    `updater`."""
     if isinstance(statement, ast.ClassDef):
         bases = [_last_name(base) for base in statement.bases]
         return any(base in CLASS_NAMES or _BASES.fullmatch(base) for base in bases)
@@ -225,7 +227,7 @@ def _is_updater(statement: ast.stmt) -> bool:
 
 
 def _last_name(expression: ast.expr) -> str:
-    """`updater` of `bulkup.updater(kind="Person")`."""
+    """The last name in an expression: `updater` in `bulkup.updater(kind="Person")`."""
     if isinstance(expression, ast.Call):
         return _last_name(expression.func)
     if isinstance(expression, ast.Attribute):
@@ -266,7 +268,8 @@ def _stem(name: str) -> str:
 
 
 def in_order(migrations: Iterable[MigrationFile]) -> list[MigrationFile]:
-    """Sort by number, then by name, but each migration after its `after`. Raises UsageError."""
+    """Sort by number, then by name, but put each migration after those in its `after`. Raises
+    UsageError."""
     by_name = {m.name: m for m in migrations}
     waiting = {m.name: set(m.after) for m in by_name.values()}
     for name, needed in waiting.items():
@@ -293,14 +296,14 @@ def in_order(migrations: Iterable[MigrationFile]) -> list[MigrationFile]:
 
 
 def _place(name: str) -> tuple[bool, int, str]:
-    """`2_b` before `10_a`, and files of one number in the order of their names."""
+    """Sort key: `2_b` before `10_a`, and files with the same number by name."""
     number = re.match(r"[0-9]*", name)
     digits = number[0] if number else ""
     return not digits, int(digits or 0), name
 
 
 def _cycle(waiting: dict[str, set[str]]) -> list[str]:
-    """One cycle: each migration comes after the next, the last one after the first."""
+    """One cycle: each migration must come after the next one, and the last after the first."""
     name = min(waiting)
     seen: list[str] = []
     while name not in seen:
@@ -310,7 +313,8 @@ def _cycle(waiting: dict[str, set[str]]) -> list[str]:
 
 
 def find_name(names: Iterable[str], given: str) -> str:
-    """The name that the user means by a name, a file or an unambiguous prefix.
+    """The full name of the migration for which the user gave a name, a file or an unambiguous
+    prefix.
 
     Raises NotFoundError, UsageError.
     """

@@ -1,8 +1,8 @@
 """The lock that lets one `bulkup migrate` at a time work on a target, whatever its folder.
 
 The lock is a run record that consists of nothing but a lease. It keeps migrations from running side
-by side, also those of different checkouts. It is not what keeps a migration from being applied
-twice: that is the insert of the migration's own record.
+by side, also from different checkouts. It does not prevent a migration from being applied twice:
+the insert of the migration's own record does that.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def migrate_lock(rpc: Rpc, target: TargetInfo, context: RunContext) -> Iterator[
     try:
         yield lease
     finally:
-        # Try once. If the server is away, or the lock is already another's, the lease expires.
+        # Try once. If the server is unavailable, the lease expires by itself. If another process
+        # has taken the lock, it is no longer ours to release.
         rpc.try_once()
         with suppress(CallError, BulkupError):
             lease.give_back(RunState.FINISHED, None, Counts(), fenced_until=0)

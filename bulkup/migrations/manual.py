@@ -27,7 +27,7 @@ from bulkup.state.sweeping import after_late_copies
 
 
 def accept_changed(ledger: Ledger, status: FolderStatus, names: Sequence[str]) -> None:
-    """`--accept-changed`: from now on the code in the folder is what was applied.
+    """`--accept-changed`: record the code in the folder as the code that was applied.
 
     Names of migrations that have not changed are ignored. Raises NotFoundError, HeldError,
     CallError.
@@ -51,7 +51,7 @@ def mark(
     origin: Origin,
     clock: Clock,
 ) -> bool:
-    """Mark a migration as applied or pending. False: it already is.
+    """Mark a migration as applied or pending. Returns False if it already is.
 
     Raises HeldError while a process executes it, CallError.
     """
@@ -133,7 +133,7 @@ _STATE_MARKS = ("applied by ", "pending by ")
 
 
 def _marked(record: RunRecord, mark: str) -> str:
-    """The latest mark, and the one that says why the record is in its state, if there is one."""
+    """The new mark, followed by the last one that explains the record's state, if there is one."""
     earlier = record.migration.marked if record.migration is not None else None
     last = (earlier or "").split("; ")[-1]
     return f"{mark}; {last}" if last.startswith(_STATE_MARKS) else mark
@@ -160,11 +160,11 @@ def _code_of(entry: MigrationEntry) -> str:
 
 
 def _released(record: RunRecord, holder: Holder) -> RunRecord:
-    """The record without a lease, held by `holder` last.
+    """The record without a lease, with `holder` as its last holder.
 
-    If the former process is alive after all, it finds another holder in the record and stops. The
-    next one finds a generation that its checkpoint does not know, and asks the markers what is
-    done.
+    If the former process is still alive after all, it finds another holder in the record and stops.
+    The next process finds a generation that its checkpoint does not know, so it reads from the
+    markers what is done.
     """
     lease = LeaseTerms(holder, until=0, generation=record.lease.generation + 1)
     return replace(record, lease=lease)
@@ -186,7 +186,8 @@ def _just_changed(name: str) -> HeldError:
 
 def find_held(ledger: Ledger, name: str, there: Iterable[str] = ()) -> list[RunRecord]:
     """The records that `unlock` releases: the run with this id or migration name, and the migrate
-    lock if the same process holds it. `there`: names of migrations that need not have started.
+    lock if the same process holds it. `there`: names of migrations in the folder, which need not
+    have started.
 
     Raises NotFoundError, UsageError, CallError.
     """
@@ -228,9 +229,10 @@ def _same_process(one: Holder, other: Holder) -> bool:
 def unlock(
     ledger: Ledger, held: Sequence[RunRecord], *, confirm: Callable[[RunRecord], bool]
 ) -> bool:
-    """Release a dead process's lock on a run, if `confirm` returns True. False: nothing was done.
+    """Release a dead process's lock on a run, if `confirm` returns True. Returns False if nothing
+    was done.
 
-    Raises HeldError when the record has changed meanwhile, which shows that the process is alive;
+    Raises HeldError if the record has changed meanwhile, which shows that the process is alive;
     CallError.
     """
     if not confirm(held[0]):
@@ -245,5 +247,5 @@ def unlock(
 
 
 def holder_has_died(record: RunRecord) -> bool:
-    """The holder was a process of this machine, and has ended."""
+    """Whether the holder was a process on this machine that has ended."""
     return record.lease.holder is not None and has_died(record.lease.holder)

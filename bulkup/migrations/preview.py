@@ -1,4 +1,4 @@
-"""`bulkup migrate --dry-run`: handle what each pending migration would, and write nothing."""
+"""`bulkup migrate --dry-run`: handle the entities of each pending migration, and write nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Preview = Report | BulkupError
 """What would happen, or why the migration cannot run."""
 
 Params = Mapping[str, Mapping[str, str]]
-"""By migration."""
+"""The parameters of each migration, by its name."""
 
 
 def preview_each(
@@ -29,8 +29,8 @@ def preview_each(
     context: RunContext,
     on_preview: Callable[[MigrationEntry, Preview], None],
 ) -> Exit:
-    """Preview all of them, even if one fails. Each is previewed on the data as it is now,
-    without the changes of those before it. Returns the exit code of the worst.
+    """Preview all migrations, even if one fails. Each is previewed on the current data, without the
+    changes of those before it. Returns the worst exit code.
 
     Raises StopAskedError.
     """
@@ -70,6 +70,7 @@ def _preview(
 
 
 def worse_of(one: Exit, other: Exit) -> Exit:
-    """Failures within the budget are less than anything else that is not done."""
+    """The worse of two exit codes. Failures within the budget are less bad than any other failure
+    to finish."""
     rank = {Exit.DONE: 0, Exit.DONE_WITH_FAILURES: 1}
     return other if rank.get(other, 2) > rank.get(one, 2) else one

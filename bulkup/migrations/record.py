@@ -21,9 +21,9 @@ from bulkup.state.record import MigrationInfo, RunRecord
 
 
 def load_migration(entry: MigrationEntry, params: Mapping[str, str]) -> LoadedUpdater:
-    """The updater in the migration's file, or the successor that it has got to.
+    """The updater in the migration's file, or the successor that its chain has reached.
 
-    A migration that has started keeps its parameters: MismatchError if others are given. Raises
+    A migration that has started keeps its parameters: giving others raises MismatchError. Raises
     BulkupError.
     """
     assert entry.file is not None
@@ -41,7 +41,8 @@ def load_migration(entry: MigrationEntry, params: Mapping[str, str]) -> LoadedUp
 def _check_same_params(
     entry: MigrationEntry, loaded: LoadedUpdater, params: Mapping[str, str]
 ) -> None:
-    """Whether `params`, in whatever form they are typed, are those of the started migration."""
+    """Check that `params`, however they are typed, are those that the migration was started with.
+    Raises MismatchError."""
     given = with_parameters(loaded.source, {**loaded.params, **params}, prefix=f"{entry.name}:")
     for name, value in given.params.items():
         if loaded.params[name] != value:
@@ -61,7 +62,7 @@ def record_of(entry: MigrationEntry, prepared: PreparedRun) -> RunRecord:
     record = entry.record
     started_as = record.migration if record is not None else None
     name = started_as.first_name if started_as is not None else entry.name
-    # The class's name and not its path, which is different on each machine.
+    # Use the class's name and not its path, which may differ between machines.
     identity = f"{name}/{prepared.query.identity(prepared.source.name, prepared.params)}"
     former = started_as.former if started_as is not None else ()
     migration = MigrationInfo(
@@ -71,7 +72,8 @@ def record_of(entry: MigrationEntry, prepared: PreparedRun) -> RunRecord:
         _check_same(entry, record, prepared, identity)
         marked = started_as.marked if started_as is not None else None
         return replace(record, migration=replace(migration, marked=marked))
-    # When a record was deleted by hand, its claim was not, and would block this migration forever.
+    # If a record was deleted by hand, its claim is still there. This call removes it, because it
+    # would block this migration forever.
     prepared.ledger.unfinished_before_start(identity)
     return RunRecord(
         prepared.new_run_info(_unused_run_id(entry, prepared), identity),
@@ -102,14 +104,15 @@ def _check_same(
 
 
 def _unused_run_id(entry: MigrationEntry, prepared: PreparedRun) -> str:
-    """When the record of an unfinished run was deleted by hand, its markers are still there, and
-    they refuse the commits of any other run with that id. Then use the next id."""
+    """The next run id without leftover markers. If the record of an unfinished run was deleted by
+    hand, its markers are still there, and would refuse the commits of any other run with that
+    id."""
     target, attempt = prepared.target.info, entry.attempt
     while True:
         run_id = run_id_of(entry.name, target, attempt)
         has_markers = Markers(prepared.rpc, target.namespace, run_id).exist()
-        # Markers with a record are those of another process that was faster. The insert of our
-        # record is refused then.
+        # Markers with a record belong to another process that was faster. Then the insert of our
+        # record is refused.
         if not has_markers or prepared.ledger.read(run_id) is not None:
             return run_id
         attempt += 1

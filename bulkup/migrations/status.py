@@ -1,4 +1,4 @@
-"""The folder beside the ledger: the status of each migration on a target, and what to apply."""
+"""Compares folder and ledger: the status of each migration on a target, and what to apply."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class MigrationStatus(str, Enum):
     RUNNING = "running"
     """A process holds it."""
     INTERRUPTED = "interrupted"
-    """It was started, and its process was stopped or killed. It resumes where it was."""
+    """It was started, and its process was stopped or killed. It resumes where it stopped."""
     FAILED = "failed"
-    """It was started, and an error or too many failures ended it. It resumes where it was."""
+    """It was started, and an error or too many failures ended it. It resumes where it stopped."""
     CHANGED = "changed"
     """It is applied, but the code in the folder is not the code that was applied."""
     MISSING = "missing"
     """The ledger has it, the folder does not."""
     RENAMED = "renamed"
-    """The folder has it, but the ledger has it under the name it was given later."""
+    """The folder has it under an old name. The ledger has it under the name it was given later."""
 
     def __str__(self) -> str:
         return self.value  # the same on every Python version
@@ -57,7 +57,7 @@ _TO_APPLY = (
 
 @dataclass(frozen=True)
 class MigrationEntry:
-    """One migration, as the folder and the ledger have it."""
+    """One migration, with what the folder and the ledger know about it."""
 
     name: str
     status: MigrationStatus
@@ -66,10 +66,10 @@ class MigrationEntry:
     file: MigrationFile | None = None
     """None: it is missing."""
     record: RunRecord | None = None
-    """None: it was not started, or was marked pending since. Of a renamed one, the record under its
-    later name."""
+    """None: it was not started, or has been marked pending since. For a renamed migration, this is
+    the record under its later name."""
     same_code: tuple[str, ...] = ()
-    """Of a missing one: the files that hold its code under another name."""
+    """For a missing migration: the files that have its code under another name."""
 
     @property
     def needs_applying(self) -> bool:
@@ -91,9 +91,9 @@ class MigrationEntry:
 def base_id(name: str, target: TargetInfo) -> str:
     """The run id of a migration's first attempt.
 
-    Every process makes the same one, so the insert of the run record lets only one of them start
-    the migration. It contains the target because a state directory has the runs of several targets
-    side by side.
+    Every process computes the same id, so the insert of the run record lets only one of them start
+    the migration. It contains the target because a state directory may hold runs of several
+    targets.
     """
     where = repr((target.project, target.database, target.namespace))
     return f"{name}-{hashlib.sha256(where.encode()).hexdigest()[:6]}"
@@ -119,8 +119,10 @@ _SUFFIX = re.compile(r"(?:\.([1-9][0-9]*))?(?:\+([1-9][0-9]*))?")
 
 
 def _position(run_id: str, base: str) -> _Position:
-    """Raises StateError for a record that no version of bulkup has written."""
-    # Only the length of the base counts: the database may be a copy of another project's.
+    """The position that a run id stands for. Raises StateError for an id that no version of bulkup
+    has written."""
+    # Skip the base by its length only: in a copy of another project's database, its hash is that
+    # of the other project.
     found = _SUFFIX.fullmatch(run_id[len(base) :])
     if found is None:
         raise StateError(
@@ -142,8 +144,9 @@ class FolderStatus:
     ) -> None:
         self.target = target
         self.records: dict[str, list[RunRecord]] = {}
-        """All records of a migration: of each attempt, and of each link of its chain."""
-        # The last successor has the status of a migration with a chain.
+        """All records of each migration, by its name: those of each attempt, and of each link of
+        its chain."""
+        # A migration with a chain has the status of its last successor.
         latest: dict[str, _Latest] = {}
         for record in records:
             assert record.migration is not None  # `Ledger.migrations` returns only these
@@ -189,20 +192,21 @@ class FolderStatus:
 
     @property
     def all_applied(self) -> bool:
-        """Everything is applied, with the code that is in the folder."""
+        """Whether every migration is applied, with the code that is in the folder."""
         return not self.holds_unnumbered_only and all(
             entry.status is MigrationStatus.APPLIED for entry in self.entries
         )
 
     @property
     def holds_unnumbered_only(self) -> bool:
-        """No file begins with digits, although some seem to be updaters."""
+        """Whether no file name begins with digits, although some files seem to define updaters."""
         return not self.folder.has_numbered and bool(self.folder.updaters_without_number)
 
     def check_consistent(self, accepted: Iterable[str] = ()) -> None:
-        """`accepted`: names of migrations that may have changed.
+        """Check that the ledger does not contradict the folder. `accepted`: names of migrations
+        that may have changed.
 
-        Raises MismatchError, PendingError, UsageError when the ledger contradicts the folder.
+        Raises MismatchError, PendingError, UsageError if it does.
         """
         may_change = {self.entry(name).name for name in accepted}
         if self.holds_unnumbered_only:
@@ -263,7 +267,7 @@ _UNKNOWN_CODE = (MigrationStatus.PENDING, MigrationStatus.RENAMED)
 
 
 def _later_names(latest: Mapping[str, _Latest]) -> dict[str, str]:
-    """The name that a migration has in the ledger, by each name that it had before."""
+    """The name that a migration has in the ledger, by each of its former names."""
     found: dict[str, str] = {}
     for name, (_, record) in latest.items():
         assert record.migration is not None
@@ -300,11 +304,12 @@ def _status(file: MigrationFile | None, record: RunRecord, now: float) -> Migrat
     return MigrationStatus.INTERRUPTED
 
 
-# --- what to do about a folder that is not the ledger's ---
+# --- what to do when folder and ledger disagree ---
 
 
 def unnumbered(folder: MigrationFolder) -> str:
-    """Updaters that are not migrations, because their names do not begin with digits."""
+    """The message about updaters that are not migrations, because their names do not begin with
+    digits."""
     names = folder.updaters_without_number
     example = printable(names[0])
     one = len(names) == 1
@@ -318,7 +323,7 @@ def unnumbered(folder: MigrationFolder) -> str:
 
 
 def moved(status: FolderStatus, entry: MigrationEntry) -> str:
-    """One sentence on a migration whose file is missing, or was renamed."""
+    """The message about a migration whose file is missing, or whose former file is back."""
     if entry.status is MigrationStatus.RENAMED:
         assert entry.record is not None
         assert entry.record.migration is not None
@@ -345,7 +350,8 @@ def renamed_to(status: FolderStatus, entry: MigrationEntry) -> str:
 
 
 def rename_command(status: FolderStatus, entry: MigrationEntry) -> str:
-    """Empty: the file that has the code of a missing migration has no number."""
+    """The command that renames a missing migration to the file with its code; empty if that file
+    has no number."""
     name = entry.same_code[0]
     has_number = name[0] in "0123456789"
     return mark_command(status, entry.name, "--renamed-to", name) if has_number else ""

@@ -22,11 +22,11 @@ def display_name(namespace: str) -> str:
 
 
 def find_namespaces(rpc: Rpc, pattern: str, *, known: Iterable[str] = ()) -> list[str]:
-    """The namespaces that match a pattern and have data of the users', in natural order.
+    """The namespaces that match a pattern and contain user data, in natural order.
 
     Those in `known` are left out without a request. The pattern takes `*`, `?` and `[abc]`, and is
-    case-sensitive; the name of the default namespace is the empty string. Raises TargetError when
-    the server cannot list namespaces, CallError.
+    case-sensitive; the name of the default namespace is the empty string. Raises TargetError if the
+    server cannot list namespaces, CallError.
     """
     left_out = set(known)
     try:
@@ -40,7 +40,7 @@ def find_namespaces(rpc: Rpc, pattern: str, *, known: Iterable[str] = ()) -> lis
             details=error.details,
         ) from error
     names = [n for n in all_names if fnmatchcase(n, pattern) and n not in left_out]
-    # Nothing but bulkup's own records: the namespace was emptied.
+    # A namespace with nothing but bulkup's own records was emptied.
     return [
         name
         for name, kinds in kind_names(rpc, sorted(names, key=_natural))
@@ -60,6 +60,6 @@ def match_namespaces(rpc: Rpc, pattern: str) -> list[str]:
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """`tenant-2` before `tenant-10`."""
+    """Sort key that puts `tenant-2` before `tenant-10`."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return tuple((0, int(p), p) if p[0] in "0123456789" else (1, 0, p) for p in parts)

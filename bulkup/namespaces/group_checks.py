@@ -1,4 +1,4 @@
-"""What must hold before a group of namespaces begins or continues."""
+"""Checks before a group of namespaces starts or resumes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bulkup.state.record import RunRecord
 
 
 def check_namespaces(group: Group, pattern: str) -> None:
-    """A record is data: it must not lead the updater to where the user did not send it.
+    """Check that a group's record does not lead the updater to namespaces the user did not name.
 
     Raises StateError when a group lists a namespace that its pattern does not match.
     """
@@ -33,7 +33,8 @@ def check_namespaces(group: Group, pattern: str) -> None:
 
 
 def with_gate_of(group: Group, context: RunContext) -> RunContext:
-    """A group continues as it began, whichever command continues it. Raises MismatchError."""
+    """The context with the gate that the group began with, whichever command resumes it. Raises
+    MismatchError."""
     if context.gate and not group.gate and not context.options.dry_run:
         raise MismatchError(
             f"group {group.group_id} was started without --gate clean, and may have written "
@@ -48,7 +49,7 @@ def check_approvals(
     context: RunContext,
     prepare: Callable[[str], AbstractContextManager[PreparedRun]],
 ) -> None:
-    """Where the target asks for approved plans: that of each namespace, before the first write.
+    """If the target requires approved plans, check each namespace's before the first write.
 
     Raises ApprovalError.
     """
@@ -61,9 +62,10 @@ def check_approvals(
 
 
 def done_before(prepared: PreparedRun, context: RunContext, *, fresh: bool) -> list[Warned]:
-    """Whether the same work was done before, by the first namespace; asked once, for all of them.
+    """Find out from the first namespace whether the same work was done before, and ask the user
+    once for all namespaces.
 
-    Raises BulkupError when the user does not want it again.
+    Raises BulkupError if the user does not want to repeat it.
     """
     if fresh or context.once or prepared.updater.once is True:
         return []

@@ -1,7 +1,7 @@
 """`--gate clean` in several namespaces: the dry pass of all of them comes before the first write.
 
-A namespace whose run a later command starts (the group was stopped before it) has a dry pass of its
-own then.
+If the group was stopped before a namespace's run, the later command that starts this run gives it a
+dry pass of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def pass_gate_of_group(
     *,
     checked: bool,
 ) -> tuple[Report, GateResult]:
-    """Dry-run all namespaces, and tell the listener how that ended. Raises BulkupError."""
+    """Dry-run all namespaces, and report the outcome to the listener. Raises BulkupError."""
 
     def listener(event: Event) -> None:
         if isinstance(event, RunEnded) or not is_of_pass_alone(event):
@@ -39,7 +39,7 @@ def pass_gate_of_group(
 
 
 def gates_of(report: Report, gate: GateResult) -> dict[str, GateResult]:
-    """The part of each namespace in the dry pass of all of them."""
+    """Each namespace's part of the dry pass of all of them."""
     return {
         space.namespace: replace(gate, counts=space.counts, elapsed_s=0.0)
         for space in report.spaces

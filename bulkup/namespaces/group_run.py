@@ -3,7 +3,7 @@
 A group record holds the runs together (see `state.groups`). It sets the id of each namespace's run
 before that run starts, and the insert of a run record succeeds only once. So however often the
 command is killed and repeated, by whatever process, a namespace whose run has finished is not run
-again until all have.
+again until all have finished.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def run_in_namespaces(
     """Execute an updater in each namespace that matches a pattern, unless it is done there.
 
     Stops at the first namespace whose run does not finish; the report has the result of each
-    namespace. `target` is in any namespace. `fresh`: start new runs even where
-    one is unfinished. `confirm` is called with the namespaces before anything is written, and may
-    raise. Raises BulkupError when nothing could start.
+    namespace. `target` may be in any namespace. `fresh`: start new runs even where one is
+    unfinished. `confirm` is called with the namespaces before anything is written, and may raise.
+    Raises BulkupError if nothing could start.
     """
     target = target.within("")
     with closing(context.connect(target)) as rpc, explained(rpc):
@@ -77,8 +77,8 @@ def run_in_namespaces(
 def resume_group(
     loaded: LoadedUpdater, target: Target, group_id: str, context: RunContext
 ) -> Report:
-    """Continue an unfinished group. Raises NotFoundError when it is over, and BulkupError when
-    nothing could start."""
+    """Resume an unfinished group. Raises NotFoundError if it is over, and BulkupError if nothing
+    could start."""
     target = target.within("")
     with closing(context.connect(target)) as rpc, explained(rpc):
         rpc.connect()
@@ -98,7 +98,7 @@ class _Ending(NamedTuple):
 
 
 class GroupRun:
-    """One `bulkup run --namespaces`."""
+    """One execution of `bulkup run --namespaces`."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class GroupRun:
                 with self._prepare(group.namespaces[0]) as prepared:
                     for warning in done_before(prepared, self._context, fresh=self._fresh):
                         self._runs.warn(warning.message, warning.kind)
-                    check_kind(prepared)  # so that a query that is wrong leaves no trace
+                    check_kind(prepared)  # so that a wrong query leaves no trace
                     checked = has_check(prepared.updater, "check_before")
                 check_approvals(group, self._target.info, self._context, self._prepare)
                 if self._context.gate:
@@ -186,8 +186,8 @@ class GroupRun:
         )
 
     def _pass_gate(self, *, checked: bool) -> Report | None:
-        """A dry run of all namespaces, before the first of them is written to; its report, if it
-        is not clean. Raises BulkupError."""
+        """Dry-run all namespaces before the first of them is written to. Returns the report if the
+        dry run is not clean. Raises BulkupError."""
         options = replace(self._limits.remaining(), limit=None)
 
         def dry_run(context: RunContext) -> Report:
@@ -283,14 +283,14 @@ class GroupRun:
     def _stopped_at(self, result: SpaceResult) -> _Ending:
         state, reason = result.state or RunState.FAILED, result.note
         if state is RunState.STOPPED:
-            # The run's own reason has the part of the limit that was left for it.
+            # The run's own reason states only the part of the limit that was left for this run.
             reason = self._limits.reached() or reason
         if state is RunState.FAILED:
             reason = f"{display_name(result.namespace)}: {reason}"
         return _Ending(state, reason, result.exit_code)
 
     def _run_one(self, group: Group, namespace: str) -> Group:
-        """Execute the run of one namespace; return the group as it is then. Raises BulkupError."""
+        """Execute the run of one namespace; return the updated group. Raises BulkupError."""
         if self._dry_run:
             with self._prepare(namespace) as prepared:
                 report = start(prepared)
@@ -324,8 +324,8 @@ class GroupRun:
                 return group
         reports = self._runs.take_reports() or [
             report
-        ]  # there are no events of what was done before
-        # Of a dry pass that was not clean, nothing was done.
+        ]  # work that was done before emits no events
+        # A dry pass that was not clean has done nothing.
         reports = [replace(one, counts=Counts()) if one.dry_run else one for one in reports]
         self._results.from_reports(namespace, reports)
         if reports[0].predecessor and self._results.is_over(namespace):
@@ -345,14 +345,14 @@ class GroupRun:
         return self._results.from_records(namespaces, self._ledger, group.run_id)
 
     def _report_unheard(self, records: Mapping[str, RunRecord]) -> None:
-        """Report the runs that are finished, and whose process was killed before it said so."""
+        """Report the finished runs whose process was killed before it could report them."""
         context = replace(self._context, listener=self._runs)
         for namespace, record in records.items():
             if record.state is RunState.FINISHED:
                 self._runs.namespace = namespace
                 ledger = Ledger(self._rpc, self._target.within(namespace).info)
                 report_unheard_run(context, ledger, record)
-        self._runs.take_reports()  # the records have given the results
+        self._runs.take_reports()  # the results come from the records
 
     def _end(self, group: Group, ending: _Ending, appeared: tuple[str, ...]) -> Report:
         results, totals, clock = self._results.all(), self._runs.totals, self._context.clock

@@ -26,18 +26,18 @@ _DONE = (Exit.DONE, Exit.DONE_WITH_FAILURES)
 
 @dataclass(frozen=True)
 class MigrateAllResult:
-    """What one `migrate` over namespaces did."""
+    """What one `migrate` over several namespaces did."""
 
     exit_code: Exit
     namespaces: tuple[str, ...] = ()
-    """All that matched at the start."""
+    """All namespaces that matched at the start."""
     results: tuple[tuple[str, MigrateResult], ...] = ()
-    """The result of each namespace, in order; a namespace that is missing was not started."""
+    """The result of each namespace, in order; a missing namespace was not started."""
     stopped_at: str | None = None
     """The namespace in which it ended early; the empty string is the default namespace."""
     reason: str | None = None
     appeared: tuple[str, ...] = ()
-    """Namespaces that have appeared meanwhile."""
+    """Namespaces that appeared in the meantime."""
 
     @property
     def pending(self) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ class MigrateAllResult:
 
 
 class AllNamespacesMigrator:
-    """One `migrate` over the namespaces that match a pattern. `target` is in any namespace."""
+    """One `migrate` over the namespaces that match a pattern. `target` may be in any of them."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The result of each namespace of a group: from reports of this process, from records of others."""
+"""The result of each namespace of a group, from this process's reports or from run records."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class GroupResults:
         )
 
     def fail(self, namespace: str, error: BulkupError, *, between_runs: bool) -> Exit:
-        """Set that an error ended the work. `between_runs`: a run of the chain has ended, and its
-        successor could not start."""
+        """Record that an error ended the work. `between_runs`: a run of the chain has ended, and
+        its successor could not start."""
         result = self._by_namespace[namespace]
         exit_code = error.exit_code or Exit.FAILED
         state = RunState.FAILED if between_runs else result.state

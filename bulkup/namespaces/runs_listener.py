@@ -1,4 +1,4 @@
-"""Hears the runs of a group, one namespace after the other."""
+"""Listens to the runs of a group, one namespace after the other."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from bulkup.runs.limits import RunLimits
 
 
 class RunsListener:
-    """Passes the runs' events on, and keeps what the group's report says of them."""
+    """Forwards the runs' events, and keeps what the group's report says about them."""
 
     def __init__(self, listener: Listener, limits: RunLimits) -> None:
         self._listener = listener
         self._limits = limits
         self.totals = Totals()
         self.namespace = ""
-        """The namespace that is worked on."""
+        """The namespace that is in progress."""
         self.reports: list[Report] = []
-        """The reports of that namespace: its run's, and those of the successors."""
+        """The reports of that namespace's run and its successors."""
         self.any_ended = False
 
     def __call__(self, event: Event) -> None:
@@ -40,6 +40,6 @@ class RunsListener:
         return reports
 
     def warn(self, message: str, kind: WarningKind = WarningKind.OTHER) -> None:
-        """Of the group itself."""
+        """Warn about the group itself."""
         self.totals.warn(message)
         self._listener(Warned(message, kind))

@@ -1,4 +1,4 @@
-"""A group as the state directory knows it: its report, and what is needed to continue it."""
+"""A group as the state directory knows it: its report, and what is needed to resume it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from bulkup.state.checkpoint import Checkpoint
 
 
 def stored_group(group_id: str, folders: Sequence[Path], *, next_command: str) -> Report:
-    """The report of the group whose runs are in these folders. Namespaces whose turn has not come
-    are not in it. Raises StateError for a damaged checkpoint."""
+    """The report of the group whose runs are in these folders. Namespaces that were not started are
+    not in it. Raises StateError for a damaged checkpoint."""
     reports: defaultdict[str, list[Report]] = defaultdict(list)
     for folder in sorted(folders):
         report = _report_in(folder)

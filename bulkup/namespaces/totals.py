@@ -1,4 +1,4 @@
-"""Totals over the reports of all namespaces. Their size does not grow with the namespaces."""
+"""Totals over the reports of all namespaces, in a size that does not grow with their number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_WARNINGS = 20
 """Warnings kept for the report, over all namespaces. Each was printed when it came up."""
 
 MAX_SAID = 100
-"""Different warnings of the updater's code that are told apart, and said."""
+"""How many different warnings about the updater's code are shown. Further ones are dropped."""
 
 _NUMBER = re.compile(r"[0-9][0-9,]*")
 
@@ -28,7 +28,7 @@ class Totals:
     _warnings: list[str] = field(default_factory=list)
     _dropped_warnings: int = 0
     _said: set[str] = field(default_factory=set)
-    """Warnings of the updater's code, without their numbers."""
+    """Warnings about the updater's code that were shown, without their numbers."""
 
     def add(self, namespace: str, report: Report) -> None:
         self.retries += report.retries
@@ -41,7 +41,8 @@ class Totals:
         self.log_lines += [f"{namespace}: {line}" for line in lines]
 
     def was_said(self, warning: Warned) -> bool:
-        """Whether the same was said of the updater's code in another namespace."""
+        """Whether a warning about the updater's code was already shown for another namespace, or
+        too many were."""
         if warning.kind not in OF_CODE:
             return False
         words = _NUMBER.sub("#", warning.message)

@@ -1,8 +1,8 @@
-"""A group that has ended, and whose process was killed before it could report that.
+"""A group that has ended, but whose process was killed before it could report that.
 
-With the group's record gone, the same command would begin from the first namespace. A file in the
-group's folder, written once every namespace is done and before the record is removed, says that
-the report on all of them is still owed (see `state.unreported`).
+Once the group's record is gone, the same command would start over with the first namespace. So a
+file is written to the group's folder when every namespace is done and before the record is removed.
+It says that the report on all of them is still owed (see `state.unreported`).
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from bulkup.state.unreported import begin_unreported, reported, unreported_runs
 
 
 def note_all_done(context: RunContext, group_id: str, identity: str) -> None:
-    """Every namespace is done; the group's record is about to be removed. Raises StateError."""
+    """Record that every namespace is done, before the group's record is removed. Raises
+    StateError."""
     begin_unreported(make_run_folder(context.state_dir, group_id), identity)
 
 
 def note_reported(context: RunContext, report: Report) -> None:
-    """The report has reached the listener. A caller that saves and mails it notes that itself."""
+    """Record that the listener got the report, unless the caller saves, mails and records it."""
     if report.success and report.run_id and not context.reports_itself:
         reported(context.state_dir / report.run_id)
 
 
 def forget_unheard_groups(context: RunContext, identity: str) -> None:
-    """A new group of this work was asked for."""
+    """Drop the reports still owed for this work, because a new group was asked for."""
     for folder in unreported_runs(context.state_dir, identity):
         reported(folder)
 
@@ -38,8 +39,9 @@ def forget_unheard_groups(context: RunContext, identity: str) -> None:
 def report_unheard_group(
     context: RunContext, target: TargetInfo, pattern: str, identity: str
 ) -> Report | None:
-    """Deliver the report of the last group of this work that has ended and could not say so; None:
-    there is none. Only where Datastore has no record of the group. Raises StateError."""
+    """Deliver the reports of the groups of this work that ended without one; returns the last of
+    them, None if there is none. Call this only if Datastore has no record of the group. Raises
+    StateError."""
     last = None
     for mark in unreported_runs(context.state_dir, identity):
         folders = group_folders(context.state_dir, mark.name)

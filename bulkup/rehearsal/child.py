@@ -1,5 +1,5 @@
 """One pass of a rehearsal, in a process of its own: does on a copy what `bulkup run` or
-`bulkup migrate` does, and tells how it went."""
+`bulkup migrate` does, and reports how it went."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def main() -> None:
 
 
 def _end_with_parent(connection: Connection[Any, Any]) -> None:
-    """The rehearsal sends nothing more, so this returns when it has ended."""
+    """End this process when the rehearsal ends. Until then, the rehearsal sends nothing more."""
     try:
         connection.recv()
     except (EOFError, OSError):
-        if os.getpgid(0) == os.getpid():  # with all that the updater has started
+        if os.getpgid(0) == os.getpid():  # with everything the updater started
             os.killpg(0, signal.SIGKILL)
         os._exit(_ORPHANED)
 
@@ -97,9 +97,9 @@ class _Pass:
         self._earlier: list[RehearsedRun] = []
         self._done: AlreadyDone | None = None
         self._warned: list[str] = []
-        """Also keeps what no report has, such as what user code does outside its run."""
+        """Includes warnings that are in no report, such as those about user code outside a run."""
         self._queries: dict[str, str] = {}
-        """By run id."""
+        """The query of each run, by run id."""
         self._checks: dict[str, bool] = {}
         self._claims_idempotent: bool | None = None
         self._target: Target | None = None
@@ -200,12 +200,12 @@ class _Pass:
         return None
 
     def _named(self, text: str) -> str:
-        """Replaces the name of the copy, which nobody can look at, by that of the data."""
+        """Replace the name of the copy, which the user cannot open, by that of the data."""
         copy = self._job.target.local
         return text.replace(copy, self._job.source) if copy else text
 
     def _find_predecessors(self, target: Target) -> None:
-        """The runs of a chain that ended in earlier processes, which were killed."""
+        """Find the runs of a chain that ended in earlier processes, which were killed."""
         if not (self._reports and self._reports[0].predecessor):
             return
         with closing(self._context.connect(target)) as rpc, explained(rpc):
@@ -263,7 +263,7 @@ class _Pass:
 
 
 def _of_record(record: RunRecord) -> RehearsedRun:
-    """What the run record says of a run."""
+    """What the run record says about a run."""
     info = record.run_info
     failed = Exit.DONE_WITH_FAILURES if record.counts.failed else Exit.DONE
     return RehearsedRun(

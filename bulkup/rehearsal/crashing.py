@@ -1,4 +1,4 @@
-"""The crash pass: the same work from the beginning, killed and resumed, again and again."""
+"""The crash pass: the same work from the beginning, repeatedly killed and resumed."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _COUNTED = (
 @dataclass(frozen=True)
 class Crashing:
     base: Path
-    """The data that the passes begin with."""
+    """The data that each pass begins with."""
     whole: Path
     """The data that the uninterrupted pass left."""
     runs: tuple[RehearsedRun, ...]
-    """Of that pass."""
+    """The runs of the uninterrupted pass."""
     copy: Callable[[Path, str], Path]
     run: Callable[[Path], Ended | Pending]
     """Do the same work on a copy, without interruption."""
     check: Callable[[], None]
     on_process: Callable[[int], None]
-    """A process begins; the first is 1."""
+    """Called when a process begins, with its number; the first is 1."""
 
     def crash(
         self,
@@ -44,7 +44,7 @@ class Crashing:
         log: Path,
         on_message: Callable[[Message], None],
     ) -> CrashPass | None:
-        """Work on the copy `path`, which is removed. None: there was no commit to be killed at."""
+        """Do the work on the copy `path`, and remove it. None: there was no commit to kill at."""
         killed, ended = self._lives(path, job, kills, log, on_message)
         settle(path)
         has_failed = ended.refusal is not None or not _have_finished(ended.runs)
@@ -94,7 +94,7 @@ class Crashing:
         return tuple(killed), ended
 
     def _varying(self) -> Varying:
-        """What differs without any crash: between two passes that were not interrupted."""
+        """What differs even without a crash, between two uninterrupted passes."""
         control = self.copy(self.base, "control")
         ended = self.run(control)
         settle(control)

@@ -16,9 +16,10 @@ _MOST_SHOWN = 10
 
 
 def fill_from_export(source: str, target: TargetOptions, sample: float | None = None) -> Fill:
-    """Load an export, or a sample of its entity groups, as the project and database of a target.
+    """A function that loads an export, or a sample of its entity groups, as the project and
+    database of a target.
 
-    `source`: as `load_export` takes it. What the result raises is what that raises.
+    `source`: as `load_export` takes it. The function raises what `load_export` raises.
     """
 
     def fill(file: Path, watch: Watch) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ def fill_from_export(source: str, target: TargetOptions, sample: float | None = 
 
 
 def _left_out(report: LoadReport) -> Iterator[str]:
-    """Says what the copy lacks, and what it has that a commit would refuse."""
+    """Sentences on what the copy lacks, and on what it contains that a commit would refuse."""
     if report.skipped:
         yield (
             f"{report.skipped_entities:,} entities of the export were not loaded, because the "

@@ -102,8 +102,8 @@ def _entities_in(raw: bytes) -> int:
 
 def kills_of(writes: int, kills: int) -> list[KillAt]:
     """The moments at which to kill a run that writes `writes` entities: the first right at the
-    beginning, the last when all are written but the run has not ended, the others in between. With
-    fewer than three, those in the middle come first."""
+    beginning, the last when all are written but the run has not ended, the others in between. Two
+    are in the middle and at the end, one is in the middle."""
     parts = max(kills - 1, 2)
     numbers = range(kills) if kills > 2 else range(1, kills + 1)
     return [KillAt(writes * number // parts, after=number % 2 == 0) for number in numbers]

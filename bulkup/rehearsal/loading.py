@@ -21,7 +21,7 @@ _CALLS = (
 
 
 class NoData:
-    """A Datastore of which nothing is there yet; a context manager."""
+    """A Datastore that has no data yet and refuses every call; a context manager."""
 
     def __init__(self) -> None:
         self.was_asked = False
@@ -30,7 +30,7 @@ class NoData:
 
     def _refuse(self, _: bytes) -> bytes:
         self.was_asked = True
-        # No client tries again what is invalid.
+        # No client retries an invalid call.
         raise invalid("The data is not loaded yet.")
 
     def __enter__(self) -> NoData:
@@ -43,8 +43,8 @@ class NoData:
 def check_loads(make_job: Callable[[str], Job], run: Callable[[Job], Ended | Pending]) -> None:
     """Raises BulkupError if an updater cannot be loaded, or its parameters are wrong.
 
-    `make_job`: the job that loads it, for the address of its Datastore. An updater that reads
-    entities as it is loaded may fail for want of them; then nothing is known.
+    `make_job`: makes the job that loads it, from the address of its Datastore. An updater that
+    reads entities while it is loaded may fail because there are none; that proves nothing.
     """
     with NoData() as server:
         try:

@@ -32,7 +32,7 @@ class PassProcess:
     are dead: they would otherwise keep working on copies that are already removed."""
 
     def __init__(self, job: Job, log: Path) -> None:
-        """`log`: where what the updater prints goes."""
+        """`log`: the file that gets what the updater prints."""
         ours, theirs = socket.socketpair()
         self._log = log
         with theirs, open(log, "ab") as output:
@@ -62,17 +62,18 @@ class PassProcess:
         self._connection.close()
 
     def kill(self) -> None:
-        """SIGKILL to the process and what it has started; from any thread."""
+        """Send SIGKILL to the process and everything it started. Any thread may call this."""
         # While one of them lives, the group's id is not reused.
-        with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a zombie
+        with suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for a zombie
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def result(
         self, on_message: Callable[[Message], None], check: Callable[[], None]
     ) -> Ended | Pending | None:
-        """Wait for its end; None: it was killed. `check` is called now and then, and may raise.
+        """Wait for the result of the pass; None: it was killed. `check` is called regularly, and
+        may raise.
 
-        Raises BulkupError when the process dies in another way.
+        Raises BulkupError if the process dies in another way.
         """
         while True:
             check()
@@ -93,7 +94,7 @@ class PassProcess:
             on_message(message)
 
     def _wait_for_death(self, check: Callable[[], None]) -> None:
-        """Of a process that has closed the connection: it is dying, or is something else now."""
+        """Wait for a process that closed its connection: it is dying, or became another program."""
         for _ in range(round(_DEATH_WITHIN_S / _CHECK_EVERY_S)):
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_CHECK_EVERY_S)
@@ -117,7 +118,7 @@ class PassProcess:
 
     def _tail(self) -> str:
         with open(self._log, "rb") as file:
-            # Secrets first: half of one may not be recognised.
+            # Remove secrets before cutting: half of one may not be recognised.
             file.seek(max(0, os.fstat(file.fileno()).st_size - 4 * _TAIL_BYTES))
             return without_secrets(file.read().decode("utf-8", "replace"))[-_TAIL_BYTES:]
 

@@ -1,4 +1,4 @@
-"""`bulkup rehearse`: run all of an updater on a copy of real data, and report what it does."""
+"""`bulkup rehearse`: run an updater in full on a copy of real data, and report what it does."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def rehearse(
     """Rehearse on a copy of the data. The copy is removed before this returns; the data that it was
     made from is not changed.
 
-    Raises BulkupError when nothing could be run: the updater cannot be loaded, say. What happens
-    after that is in the rehearsal.
+    Raises BulkupError if nothing could be run, for example because the updater cannot be loaded.
+    Later errors are in the rehearsal.
     """
     stop = stop or StopRequest()
     with stop.listening(), _hangup_as_sigterm(), workplace() as folder, room_in(folder):
@@ -75,7 +75,8 @@ def rehearse(
 
 @contextmanager
 def _hangup_as_sigterm() -> Iterator[None]:
-    """A terminal that is closed would end this process at once, and its copies would stay."""
+    """Treat SIGHUP as SIGTERM: otherwise a closed terminal would end this process at once, and its
+    copies would stay."""
     is_default = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
     if not is_default or threading.current_thread() is not threading.main_thread():
         yield  # under nohup, for example
@@ -193,8 +194,9 @@ class _Rehearsing:
     def _work(
         self, base: Path, job: UpdaterJob | MigrateJob, name: str, again: UpdaterJob
     ) -> tuple[RehearsedWork, Path | None]:
-        """Rehearse on copies of `base`; returns the state that the work has left, too. `again`: the
-        same work as an updater. Raises BulkupError if nothing was run."""
+        """Rehearse on copies of `base`; also returns the copy as the work left it, None if the work
+        did not finish. `again`: the same work as an updater. Raises BulkupError if nothing was
+        run."""
         after = self._copy(base, "run")
         title = name or (job.spec if isinstance(job, UpdaterJob) else "")
         ended = self._pass(after, job, f"Run {title}")
@@ -314,7 +316,7 @@ class _Rehearsing:
         self._passes += 1
         options = self._request.options
         if batch_size is not None:
-            # One commit at a time, so that a kill finds no other commit that is applied anyway.
+            # One commit at a time, so that no other commit is applied despite the kill.
             size = min(batch_size, options.batch_size)
             options = replace(options, batch_size=size, in_flight=1, shards=1)
         return Job(

@@ -21,9 +21,9 @@ class Step:
     """What a rehearsal is doing."""
 
     title: str
-    """`Run add_full_name`."""
+    """For example, `Run add_full_name`."""
     done: int = 0
-    """Entities."""
+    """How many entities are done."""
     total: int | None = None
 
 
@@ -59,7 +59,7 @@ class Request:
     target: TargetOptions = field(default_factory=TargetOptions)
     """The target that the entities belong to; `local` is ignored."""
     fill: Fill | None = None
-    """Of an export; None: `source` is a file of the embedded Datastore."""
+    """Makes the copy from an export; None: `source` is a file of the embedded Datastore."""
     sample: str = ""
     options: Options = OPTIONS
     allow_empty: bool = False

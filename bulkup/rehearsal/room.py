@@ -1,4 +1,4 @@
-"""The disk with the copies is full: no fault of the updater, so no pass is judged by it."""
+"""When the disk with the copies is full, it is not the updater's fault, so no pass is judged."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bulkup.core.visible import visible
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAID = "disk is full"
-"""By SQLite and by the embedded Datastore."""
+"""In the error messages of SQLite and of the embedded Datastore."""
 
 
 @contextmanager
 def room_in(folder: Path) -> Iterator[None]:
-    """Raises StateError, with what to type, where the folder of the copies has no room left."""
+    """Raises StateError, with what to do, if the folder of the copies has no room left."""
     try:
         yield
     except OSError as error:
@@ -33,7 +33,7 @@ def room_in(folder: Path) -> Iterator[None]:
 
 
 def check_room(folder: Path, *reasons: str) -> None:
-    """Raises the same if that is a reason why a pass has not finished."""
+    """Raises the same StateError if a full disk is a reason why a pass did not finish."""
     if any(_SAID in reason for reason in reasons):
         raise _no_room(folder)
 

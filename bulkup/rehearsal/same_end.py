@@ -1,5 +1,5 @@
-"""Whether two passes ended with the same data, although the server gave each of them other ids for
-its new entities."""
+"""Whether two passes ended with the same data, even if the server gave their new entities different
+ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bulkup.state.kinds import OWN_KINDS
 from bulkup.testing.new_ids import with_numbered_ids
 
 MOST_COMPARED = 50_000
-"""Differing entities that are kept in memory."""
+"""At most this many differing entities are kept in memory."""
 _MOST_BYTES = 64 << 20
 
 
@@ -27,9 +27,9 @@ class Varying:
     """What also differs between two uninterrupted passes: times, random numbers."""
 
     properties: frozenset[str] = frozenset()
-    """`Kind.name`."""
+    """In the form `Kind.name`."""
     kinds: frozenset[str] = frozenset()
-    """Kinds whose new entities have other keys each time."""
+    """Kinds whose new entities have different keys each time."""
 
     def named(self) -> tuple[str, ...]:
         keys = (f"the keys of new entities of {kind}" for kind in sorted(self.kinds))
@@ -94,7 +94,7 @@ def _differing(
 
 
 def _pairs(base: Path, differing: Sequence[Changed]) -> Iterator[Changed]:
-    """The same entities, each pair with the same key once the new ids are numbered."""
+    """The entities that still differ once the new ids are numbered on both sides, paired by key."""
     left = [EntityPb.FromString(before) for before, _ in differing if before is not None]
     right = [EntityPb.FromString(after) for _, after in differing if after is not None]
     paths = {encode_path(entity.key.path) for entity in (*left, *right)}
@@ -113,8 +113,8 @@ def _by_key(entities: Iterable[Any]) -> dict[bytes, bytes]:
 
 
 def _without_moved(pairs: Iterable[Changed], kinds: frozenset[str]) -> Iterator[Changed]:
-    """Without the new entities of these kinds, if both sides have equally many of them: their keys
-    say nothing."""
+    """Leave out the new entities of these kinds, if both sides have equally many: their keys say
+    nothing."""
     alone: dict[str, tuple[list[Changed], list[Changed]]] = {kind: ([], []) for kind in kinds}
     for pair in pairs:
         before, after = pair

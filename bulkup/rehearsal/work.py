@@ -1,4 +1,4 @@
-"""What a rehearsal and the process of one of its passes tell each other."""
+"""The messages between a rehearsal and the process of one of its passes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class UpdaterJob:
     fresh: bool = False
     """Run even if the same work was done before."""
     only_load: bool = False
-    """Find out whether it can be loaded, and no more."""
+    """Only find out whether it can be loaded."""
 
 
 @dataclass(frozen=True)
 class MigrateJob:
-    """Apply the migrations of a folder up to and including one; None: only tell which are
+    """Apply the migrations of a folder up to and including `up_to`; None: only report which are
     pending."""
 
     folder: str
@@ -45,7 +45,7 @@ class Job:
     state_dir: str
     options: Options
     source: str
-    """What messages call the copy."""
+    """The name of the data in messages, in place of that of the copy."""
     address: str = ""
     """Where the rehearsal serves the copy; empty: the pass serves it itself."""
     allow_empty: bool = False
@@ -62,7 +62,7 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Pending:
-    """The migrations that are to be applied, in order: name, file, and parameters."""
+    """The migrations that would be applied, in order: name, file, and parameters."""
 
     migrations: tuple[tuple[str, str, Mapping[str, str]], ...]
     target: TargetInfo
@@ -81,7 +81,7 @@ class Refusal:
 
     @classmethod
     def of(cls, error: BulkupError, named: Callable[[str], str] = str) -> Refusal:
-        """`named`: replaces the name of the copy by the one that the user knows."""
+        """`named`: replaces the name of the copy by the name that the user knows."""
         return cls(
             type(error).__name__,
             named(error.message),

@@ -20,7 +20,7 @@ _LOCK = "in-use"
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """An empty folder of mode 0700, removed with all that is in it when the block ends.
+    """An empty folder of mode 0700, removed with all its contents when the block ends.
 
     It is in TMPDIR. Folders left there by rehearsals that were killed (SIGKILL) are removed, too.
     Raises StateError.
@@ -43,7 +43,8 @@ def workplace() -> Iterator[Path]:
 
 
 def _hold(folder: Path) -> int:
-    """Lock a new folder. The lock gets its name once it is held, so nobody sweeps it earlier."""
+    """Lock a new folder. The lock file gets its name once it is locked: until then, no other
+    process can sweep the folder."""
     new = folder / f"{_LOCK}.new"
     handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.flock(handle, fcntl.LOCK_EX)

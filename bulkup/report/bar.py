@@ -17,11 +17,11 @@ from bulkup.report.progress_text import (
 )
 
 MIN_BAR = 8
-"""Columns. A shorter one tells nothing."""
+"""Columns. A shorter bar says nothing."""
 
 
 def bar_line(progress: Progress, title: str, width: int, *, ascii_only: bool) -> Text:
-    """The title, the bar, how far and, unless another line says it, how fast."""
+    """The title, the bar, the progress and, unless another line shows it, the rate."""
     line = Text(title, "bold")
     line.truncate(24 if width >= 100 else 16, overflow="ellipsis")
     said = ", ".join(moving(progress, rate=progress.vitals is None))
@@ -34,7 +34,8 @@ def bar_line(progress: Progress, title: str, width: int, *, ascii_only: bool) ->
 
 
 def _bar(progress: Progress, width: int, *, ascii_only: bool) -> Text:
-    """Where the server cannot count the entities, the bar moves instead of promising an end."""
+    """The progress bar. Without a total, when the server cannot count, it only moves back and
+    forth."""
     handled, total = handled_by_now(progress), progress.total
     if not total:
         return _pulse(width, progress.elapsed_s, ascii_only=ascii_only)
@@ -43,7 +44,7 @@ def _bar(progress: Progress, width: int, *, ascii_only: bool) -> Text:
 
 
 def bar(share: float | None, width: int, colour: str = "cyan", *, ascii_only: bool = False) -> Text:
-    """A bar of one line; dotted where nobody knows how much is done."""
+    """A one-line bar; dotted if `share` is not known."""
     if share is None:
         return Text(("." if ascii_only else "┄") * width, "dim not bold")
     full, half, rest = ("=", "-", "-") if ascii_only else ("━", "╸", "─")
@@ -53,7 +54,7 @@ def bar(share: float | None, width: int, colour: str = "cyan", *, ascii_only: bo
 
 
 def _pulse(width: int, elapsed_s: float, *, ascii_only: bool) -> Text:
-    """A piece that moves from one end to the other and back."""
+    """A short segment that moves from one end of the bar to the other and back."""
     piece = max(2, width // 5)
     way = max(1, width - piece)
     at = int(elapsed_s * 3) % (2 * way)
@@ -66,7 +67,7 @@ def _pulse(width: int, elapsed_s: float, *, ascii_only: bool) -> Text:
 
 
 def done_line(progress: Progress, *, dry_run: bool, verifies: bool) -> Text:
-    """What was done so far. Retries and the rate limit are in it unless other lines have them."""
+    """What was done so far. Includes retries and the rate limit unless other lines show them."""
     is_alone = progress.vitals is None
     parts = done_parts(progress, dry_run=dry_run, verifies=verifies, retries=is_alone)
     line = Text("  " + ", ".join(parts))
@@ -80,7 +81,7 @@ def done_line(progress: Progress, *, dry_run: bool, verifies: bool) -> Text:
 def compact_lines(
     progress: Progress, width: int, *, verifies: bool, room: int, ascii_only: bool
 ) -> Iterator[Text]:
-    """For a narrow terminal: the bar, and below it a fact a line, for as many as there is room."""
+    """For a narrow terminal: the bar, then one fact per line; at most `room` lines in all."""
     handled, total = handled_by_now(progress), progress.total
     share = f" {min(handled * 100 // total, 100)}%" if total else ""
     yield _bar(progress, max(1, width - len(share)), ascii_only=ascii_only).append(share)

@@ -1,4 +1,4 @@
-"""One change of a dry run, or of a run, property by property."""
+"""One change of a run or a dry run, property by property."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from bulkup.report.text import VALUE_LIMIT, clean
 
 
 def change_lines(event: WouldChange, *, is_done: bool = False) -> list[Text]:
-    """`Key('City', 5) would be written`, and each property: before → after. `is_done`: it was."""
+    """`Key('City', 5) would be written`, then each property: before → after.
+
+    `is_done`: says "was" instead of "would be".
+    """
     deleted = event.action == "delete"
     verb = "was" if is_done else "would be"
     head = Text.assemble(
@@ -24,7 +27,7 @@ def change_lines(event: WouldChange, *, is_done: bool = False) -> list[Text]:
 
 
 def property_line(change: PropertyChange, new: str, removed: str) -> Text:
-    """`    name: before → after`. `new`, `removed`: in place of a value that is not there."""
+    """`    name: before → after`. `new`, `removed`: shown in place of a missing value."""
     line = Text(f"    {clean(change.name)}: ")
     line.append(*_side(change.before, new, "red"))
     line.append(" → ")

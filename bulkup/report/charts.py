@@ -1,4 +1,4 @@
-"""A run's timeline as drawings: what each consists of, in numbers; the template makes SVG of it.
+"""A run's timeline as charts: the coordinates of each drawing, which the template turns into SVG.
 
 The horizontal axis is time at work. Between two runners, and where a machine was suspended, there
 is a gap of fixed width, however long the break was: a run that was resumed the next day is still
@@ -19,13 +19,13 @@ from bulkup.core.vitals import Phase, Sample
 from bulkup.report.text import clean, duration, plural
 
 WIDTH, HEIGHT = 1000.0, 100.0
-"""Of the drawing's own coordinates, which are stretched to any size."""
+"""Size of a drawing in its own coordinates, which are stretched to any size."""
 GAP = 24.0
 """Width of a gap."""
 MOST_POINTS = 400
-"""Of a line. Of more samples, the smallest and the largest of each span are drawn."""
+"""Points per line. With more samples, only the smallest and the largest of each span are drawn."""
 LONG_BREAK = 10
-"""A gap is this many times the usual distance between two samples."""
+"""A gap is drawn where two samples are further apart than this many times the usual distance."""
 SHORTEST_BREAK_S = 60.0
 
 _STOPPED = {Phase.PAUSED: "Paused", Phase.HELD: "Held", Phase.WAITING: "Waiting"}
@@ -38,7 +38,7 @@ class Band:
     x: float
     width: float
     kind: str
-    """`held`, `gap`."""
+    """`held` or `gap`."""
     title: str
     """One clean line."""
 
@@ -51,22 +51,22 @@ class Line:
     style: str
     """`a`, `b` or `limit`."""
     path: str
-    """As in SVG's `d`."""
+    """The `d` attribute of an SVG path."""
 
 
 @dataclass(frozen=True)
 class Chart:
     name: str
-    """Of this chart on its page: letters."""
+    """Identifies the chart on its page; letters only."""
     title: str
     text: str
-    """What a reader who cannot see it is told."""
+    """The chart in words, for a reader who cannot see it."""
     lines: tuple[Line, ...]
     bands: tuple[Band, ...]
     y_labels: tuple[str, ...]
-    """From the top to the bottom, at equal distances."""
+    """From top to bottom, equally spaced."""
     x_labels: tuple[str, ...]
-    """From left to right, likewise."""
+    """From left to right, equally spaced."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Part:
     seconds: float
     x: float
     width: float
-    """Of 100."""
+    """`x` and `width` are percentages of the whole."""
     text: str
     """What the time went to."""
 
@@ -113,7 +113,7 @@ class _Kind:
 
 
 def charts_of(samples: Sequence[Sample], beside: Sequence[Sample] = ()) -> tuple[Chart, ...]:
-    """Throughput, latency and rate limit over time; none of what there is nothing to draw.
+    """Charts of throughput, latency and rate limit over time, without those that have no data.
 
     `beside`: the timeline of a run whose charts are shown next to these, with the same scale.
     """
@@ -129,7 +129,7 @@ def charts_of(samples: Sequence[Sample], beside: Sequence[Sample] = ()) -> tuple
 
 
 def parts_of(samples: Sequence[Sample]) -> tuple[Part, ...]:
-    """What the time of all runners went to; empty: not known."""
+    """What the time of all runners went to; empty if that is not known."""
     last = {sample.runner: sample for sample in sorted(samples, key=lambda one: one.at)}
     waits = [sample.waits for sample in last.values()]
     seconds = {name: max(0.0, sum(getattr(one, f"{name}_s") for one in waits)) for name in _WAITS}
@@ -154,7 +154,7 @@ _WAITS = {
 
 
 class _Axis:
-    """Where each sample is, horizontally."""
+    """The horizontal position of each sample."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = samples
@@ -162,7 +162,7 @@ class _Axis:
         usual = median(steps) if steps else 0.0
         longest = max(SHORTEST_BREAK_S, LONG_BREAK * usual)
         self.breaks: dict[int, float] = {}
-        """Seconds of each gap, by the position of the sample after it."""
+        """Length of each gap in seconds, by the index of the sample after it."""
         self.worked_s = 0.0
         times = [0.0]
         for position, (a, b) in enumerate(pairwise(samples), 1):
@@ -202,7 +202,7 @@ class _Axis:
 
     def _hold(self, start: int, end: int) -> Band:
         first, last = self.samples[start], self.samples[end]
-        # A runner that begins with a hold has its first sample when that has lasted for a while.
+        # A runner that begins with a hold takes its first sample only some time into it.
         is_first = start == 0 or start in self.breaks
         held_before_s = 0.0 if is_first else self.samples[start - 1].waits.held_s
         took = duration(max(last.at - first.at, last.waits.held_s - held_before_s))
@@ -213,13 +213,13 @@ class _Axis:
     def labels(self) -> tuple[str, ...]:
         if not self.worked_s:
             return ("0 s",)
-        if self.breaks:  # half of the width is not half of the time
+        if self.breaks:  # with gaps, half of the width is not half of the time
             return "0 s", duration(self.worked_s)
         return "0 s", duration(self.worked_s / 2), duration(self.worked_s)
 
     def path(self, values: Sequence[float | None], top: float, style: str) -> str:
-        """A line through the values, in pieces where there are gaps or nothing is known. A limit
-        holds until the next one."""
+        """A line through the values, broken at gaps and where a value is not known. A limit is
+        drawn in steps: it holds until the next one."""
         pieces: list[list[tuple[float, float]]] = [[]]
         for position, value in enumerate(values):
             if position in self.breaks or value is None:
@@ -270,7 +270,7 @@ def _told(axis: _Axis, kind: _Kind) -> str:
 
 
 def nice_top(largest: float) -> float:
-    """The end of an axis: at least the largest value, and half of it is round, too."""
+    """The top of an axis: a round number, at least `largest`, whose half is round, too."""
     if not largest > 0 or not math.isfinite(largest):
         return 1.0
     size = 10.0 ** math.floor(math.log10(largest))
@@ -278,7 +278,7 @@ def nice_top(largest: float) -> float:
 
 
 def _thinned(points: Sequence[tuple[float, float]], most: int) -> Sequence[tuple[float, float]]:
-    """At most about `most` points; peaks stay."""
+    """About `most` points or fewer; peaks are kept."""
     if len(points) <= most:
         return points
     buckets = max(1, most // 2)

@@ -1,4 +1,5 @@
-"""The JSON lines of `bulkup diff`: `difference` of one entity, and `diff` at the end."""
+"""The JSON lines of `bulkup diff`: a `difference` per entity that differs, and `diff` at the
+end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between two sides, for people: as lines of a terminal, and as an HTML page."""
+"""The differences between two sides, for people: as terminal lines and as an HTML page."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bulkup.report.templating import is_page_of, rendered_page
 from bulkup.report.text import clean, duration, moment, plural
 
 MOST_LINES = 20
-"""Properties shown of one entity; --json has all of them."""
+"""Properties shown per entity; --json has all of them."""
 MOST_PROPERTIES = 30
-"""Rows of the table of properties; --json has all of them."""
+"""Rows per kind in the table of properties; --json has all of them."""
 
 GENERATOR = "bulkup diff"
 
@@ -46,7 +46,7 @@ def headline(report: DiffReport) -> str:
 
 
 def kind_rows(report: DiffReport) -> list[tuple[str, ...]]:
-    """A table, its head first."""
+    """The table of kinds, header first."""
     rows: list[tuple[str, ...]] = [("Kind", "Same", "Changed", "Only in A", "Only in B")]
     for kind in report.kinds:
         numbers = (kind.same, kind.changed, kind.only_a, kind.only_b)
@@ -55,7 +55,7 @@ def kind_rows(report: DiffReport) -> list[tuple[str, ...]]:
 
 
 def property_rows(report: DiffReport) -> list[tuple[str, ...]]:
-    """A table of the properties that changed, its head first; empty: none did."""
+    """The table of the properties that changed, header first; empty if none did."""
     rows = [
         (clean(kind.kind), clean(one.name), one.before, one.after, f"{one.count:,}")
         for kind in report.kinds
@@ -65,13 +65,13 @@ def property_rows(report: DiffReport) -> list[tuple[str, ...]]:
 
 
 def left_out(report: DiffReport) -> str:
-    """How many properties the table has no room for; empty: none."""
+    """A line that says how many rows the table of properties leaves out; empty if none."""
     count = sum(max(0, len(kind.properties) - MOST_PROPERTIES) for kind in report.kinds)
     return f"and {plural(count, 'more row')}" if count else ""
 
 
 def table_lines(rows: Sequence[Sequence[str]], numbers: Iterable[int]) -> list[str]:
-    """Aligned columns."""
+    """The rows with aligned columns. `numbers`: the right-aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     right = set(numbers)
     return [
@@ -95,13 +95,13 @@ def difference_lines(difference: EntityDifference) -> Iterator[Text]:
 
 
 def shown_of(report: DiffReport, shown: int) -> str:
-    """How many differences are not shown; empty: all are."""
+    """A line that says how many differences are not shown; empty if all are."""
     rest = report.totals.different - shown
     return f"{rest:,} more not shown; show them with --sample N, or --sample all" if rest else ""
 
 
 def report_lines(report: DiffReport) -> list[str]:
-    """Everything but the single differences, which come before."""
+    """Everything except the individual differences, which are printed before."""
     lines = [f"{name}  {value}" for name, value in side_rows(report)]
     lines += ["", *table_lines(kind_rows(report), _NUMBERS)]
     if properties := property_rows(report):
@@ -113,7 +113,7 @@ def report_lines(report: DiffReport) -> list[str]:
 
 
 def diff_html(report: DiffReport, differences: Sequence[EntityDifference]) -> str:
-    """The whole as an HTML document."""
+    """The report and the differences as an HTML document."""
     rows = [
         *side_rows(report),
         ("Started", moment(report.started)),
@@ -130,5 +130,5 @@ def diff_html(report: DiffReport, differences: Sequence[EntityDifference]) -> st
 
 
 def is_diff_page(beginning: bytes) -> bool:
-    """Whether a file begins like a page that this has made."""
+    """Whether a file begins like a page made by this module."""
     return is_page_of(GENERATOR, beginning)

@@ -1,8 +1,8 @@
 """A few lines that stay below whatever is printed, on the main screen of a terminal.
 
-What is printed meanwhile appears above them and scrolls away as usual, so it can be read and copied
-later. A frame is one write, and terminals that know how show it at once. Nothing is drawn by a
-thread, so nothing is torn apart.
+What is printed meanwhile appears above them and scrolls up as usual, so it can be read and copied
+later. A frame is one write, which terminals that can do so show at once. No thread draws, so the
+output is never torn apart.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from bulkup.core import stop
 
 _BEGIN = "\x1b[?2026h\x1b[?25l"
 _END = "\x1b[?25h\x1b[?2026l"
-"""A frame is shown as a whole (terminals ignore modes they do not know), and the cursor is hidden
-only for that long: a second Ctrl-C ends the process at once, and must not leave none."""
+"""With these codes a frame is shown as a whole (terminals ignore modes they do not know). The
+cursor is hidden only meanwhile: a second Ctrl-C ends the process at once, and must not leave the
+terminal without a cursor."""
 
 
 class Drawing(RenderHook):
-    """`captures_stdout`: what is printed to `sys.stdout` goes to the same terminal, so it has to
-    appear above the frame; what is printed to `sys.stderr` does in any case."""
+    """`captures_stdout`: `sys.stdout` is the same terminal, so what is printed to it must appear
+    above the frame. What is printed to `sys.stderr` always does."""
 
     def __init__(self, console: Console, *, captures_stdout: bool) -> None:
         self._console = console
         self._frame: RenderableType = ""
         self._widths: list[int] = []
-        """Of the lines that are on the screen now."""
+        """Widths of the lines that are on the screen now."""
         self._times_heard = stop.times_heard
         self._lock = threading.RLock()
         self._open = ExitStack()
@@ -60,8 +61,8 @@ class Drawing(RenderHook):
             self._console.print(Control())
 
     def moved(self) -> None:
-        """Others have written to the terminal. The next frame is drawn where the cursor is by then,
-        and erases nothing. Does next to nothing, so that a signal handler may call it."""
+        """Note that something else has written to the terminal: the next frame is drawn at the
+        cursor and erases nothing. Does so little that a signal handler may call it."""
         self._widths = []
 
     def erase(self) -> None:
@@ -69,7 +70,7 @@ class Drawing(RenderHook):
         with self._lock:
             self._frame = ""
             for file in (sys.stdout, sys.stderr):
-                file.flush()  # what has no newline yet
+                file.flush()  # print what has no newline yet
             self._open.close()
             self._console.print(_raw(_BEGIN), *self._erased(), _raw(_END), end="")
             self._widths = []
@@ -79,11 +80,11 @@ class Drawing(RenderHook):
             return [_raw(_BEGIN), *self._erased(), *renderables, _Lines(self), _raw(_END)]
 
     def _erased(self) -> list[ConsoleRenderable]:
-        """To the start of the first line, erasing all. A line that was drawn when the terminal was
-        wider takes several now.
+        """Control codes that erase the lines and move to the start of the first one. A line that
+        was drawn on a wider terminal may take several rows now.
 
-        What the signal handler has printed below the lines is erased with them, and printed again
-        where they began: otherwise they would stay above it.
+        What the signal handler printed below the lines is erased with them and printed again in
+        their place: otherwise the old lines would stay on the screen above it.
         """
         rows = sum(map(self._rows, self._widths))
         if not rows:
@@ -100,7 +101,7 @@ class Drawing(RenderHook):
         return [control, *again]
 
     def _rows(self, width: int) -> int:
-        """Of the terminal, for a line that is so wide."""
+        """How many rows of the terminal a line of this width takes."""
         return max(1, -(-width // max(1, self._console.width)))
 
     def rendered(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -126,7 +127,7 @@ class _Raw:
         self._codes = codes
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        # Any code makes it a segment without width, which rich writes as it is.
+        # With any control code, rich takes the segment to have no width and writes it unchanged.
         yield Segment(self._codes, None, [(ControlType.SHOW_CURSOR,)])
 
 

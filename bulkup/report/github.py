@@ -1,8 +1,8 @@
-"""On GitHub Actions: a summary on the job's page, and annotations for what failed.
+"""For GitHub Actions: a summary on the job's page, and annotations for what failed.
 
-What is shown is untrusted. No text may become a link, a picture or a table of its own, and no line
-of the log may become a command to the GitHub runner (which takes every line that begins with `::`
-for one, also after blanks).
+What is shown is untrusted. No string may become a link, an image or a table, and no line of the log
+may become a command to the GitHub runner (which treats every line that begins with `::` as one,
+even after spaces).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bulkup.report.summary_model import FailureLines, Summary, Tone, summarize, 
 from bulkup.report.text import clean, duration
 
 SHOWN_FAILURES = 5
-"""How many become annotations; GitHub shows ten errors per step."""
+"""Failures that become annotations; GitHub shows ten errors per step."""
 
 MAX_SUMMARY_BYTES = 900_000
 """GitHub drops the whole summary of a step when it is larger than 1 MiB."""
@@ -39,12 +39,12 @@ class GitHubPage:
         self._markdown: list[str] = []
 
     def error(self, error: BulkupError) -> None:
-        """The command ended without a report."""
+        """Add the error of a command that ended without a report."""
         self._command("error", "bulkup", error.message)
         self._markdown.append(f"### {ICONS[Tone.BAD]} bulkup\n\n{plain(clean(error.message))}\n")
 
     def report(self, report: Report, title: str | None = None) -> None:
-        """How a run ended; the title is its updater's name unless given."""
+        """Add how a run ended. `title` defaults to the updater's name."""
         summary = summarize(report).brief()
         title = title or report.updater
         if summary.tone is not Tone.GOOD:
@@ -58,13 +58,13 @@ class GitHubPage:
         self._markdown.append("\n".join(summary_markdown(title, summary)))
 
     def rehearsal(self, title: str, tone: Tone, headline: str, markdown: str) -> None:
-        """What a rehearsal has found out; the Markdown is ready."""
+        """Add the result of a rehearsal. `markdown` is added unchanged."""
         if tone is not Tone.GOOD:
             self._command("error" if tone is Tone.BAD else "warning", title, headline)
         self._markdown.append(markdown)
 
     def migrations(self, rows: Sequence[tuple[str, Report | None]], outcome: str) -> None:
-        """What one `migrate` did; a migration without a report was not started."""
+        """Add what one `migrate` did. A migration without a report was not started."""
         lines = ["## Migrations", ""]
         if rows:
             deletes = any(report.counts.deleted for _, report in rows if report is not None)
@@ -102,9 +102,9 @@ class GitHubPage:
 def github_page(
     environment: Mapping[str, str], err: TextIO | None = None
 ) -> Iterator[GitHubPage | None]:
-    """The page of the job; None when this is not GitHub Actions.
+    """The page of the job; None outside GitHub Actions.
 
-    Until it ends, GitHub obeys no line of the log.
+    Inside the context, GitHub takes no line of the log for a command.
     """
     if environment.get("GITHUB_ACTIONS") != "true":
         yield None
@@ -163,7 +163,7 @@ def summary_markdown(title: str, summary: Summary) -> Iterator[str]:
 
 
 def _traceback(failure: FailureLines) -> Iterator[str]:
-    """Folded away, and as text: each line ends in a break of our own."""
+    """Collapsed, as plain text with `<br>` between the lines."""
     yield from _folded(f"Traceback: {failure.key}", failure.traceback)
 
 
@@ -179,7 +179,7 @@ def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
 def markdown_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int]
 ) -> Iterator[str]:
-    """`head` is ours, `rows` are clean lines. `numbers`: the columns aligned to the right."""
+    """`head` is our own Markdown, `rows` hold clean lines. `numbers`: the right-aligned columns."""
     yield f"| {' | '.join(head)} |"
     yield f"|{'|'.join('--:' if i in numbers else '---' for i in range(len(head)))}|"
     yield from (f"| {' | '.join(map(plain, row))} |" for row in rows)
@@ -211,8 +211,8 @@ _HARMLESS = frozenset(" ,;=%()'/-")
 def plain(text: str) -> str:
     """One clean line as Markdown that shows exactly this text.
 
-    A character reference is never markup, so all punctuation that could be markup becomes one,
-    and so do the dot and the colon, of which GitHub makes links.
+    A character reference is never markup, so all punctuation that could be markup becomes one. So
+    do the dot and the colon, because GitHub turns strings that contain them into links.
     """
     return "".join(c if c.isalnum() or c in _HARMLESS or c > "~" else f"&#{ord(c)};" for c in text)
 

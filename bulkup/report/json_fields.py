@@ -216,7 +216,7 @@ def failure_fields(failure: Failure) -> dict[str, Any]:
 
 
 def time_of(what: Failure | str) -> datetime | None:
-    """When an entity failed or a line was logged; None: not known."""
+    """When an entity failed or a line was logged; None if that is not known."""
     at = getattr(what, "at", 0.0)
     try:
         return datetime.fromtimestamp(at, timezone.utc) if at else None
@@ -229,5 +229,6 @@ def _group(group: FailureGroup) -> dict[str, Any]:
 
 
 def counts_fields(counts: Counts) -> dict[str, int]:
-    """The names of all reports; `puts`, `deletes` and `writes` are those of earlier versions."""
+    """Counts by the names that all reports use. `puts`, `deletes` and `writes` are from earlier
+    versions."""
     return counts.named()

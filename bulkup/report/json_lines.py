@@ -1,4 +1,4 @@
-"""The lines of every command's `--json`: one object each, with the same first fields.
+"""The lines that every command prints with `--json`: one object each, with the same first fields.
 
 `schema.json` beside this file describes all of them; docs/json.md explains it.
 """
@@ -19,11 +19,11 @@ from bulkup.report.stream import READER_GONE, Stream
 from bulkup.report.text import iso, utc_now
 
 VERSION = 1
-"""Rises when a field is renamed, removed or changes its meaning; new fields do not count."""
+"""Rises when a field is renamed or removed, or changes its meaning; not for a new field."""
 
 
 class JsonLines:
-    """Writes lines, each flushed. `run_id`: of the run or group that the next lines are about.
+    """Writes lines and flushes each. `run_id`: the run or group that the next lines are about.
 
     Every line is ASCII, so no line can harm a terminal.
     """
@@ -44,7 +44,7 @@ class JsonLines:
         self.stream.line(json_text({**head, **fields}))
 
     def error(self, error: BulkupError) -> None:
-        """The line of an error that ended the command."""
+        """Write the line for an error that ended the command."""
         fields = {
             "message": error.message,
             "details": error.details,
@@ -57,18 +57,18 @@ class JsonLines:
 def stdout_lines() -> JsonLines:
     """Lines on standard output, for a command that only reads.
 
-    They raise BrokenPipeError once nobody reads it any more, StateError if it cannot be written.
+    Writing one raises BrokenPipeError once the reader is gone, StateError if it cannot be written.
     """
     return JsonLines(Stream(json_stdout(), _lost))
 
 
 def stdout_text() -> Stream:
-    """Standard output for lines that are not JSON; raises what `stdout_lines` raise."""
+    """Standard output for lines that are not JSON; raises what `stdout_lines` raises."""
     return Stream(sys.stdout, _lost)
 
 
 def json_stdout() -> TextIO:
-    """Standard output, which from now on nobody else writes to."""
+    """Standard output, which nothing else writes to from now on."""
     if kept_stdout() is not None or sys.stdout is None or is_process_stdout(sys.stdout):
         return keep_stdout().stream
     return sys.stdout
@@ -89,7 +89,8 @@ def json_text(value: Any, separators: tuple[str, str] | None = None) -> str:
 
 
 def finite(value: Any) -> Any:
-    """JSON has no infinity, and Python's `Infinity` is an error everywhere else."""
+    """`value` with None for each number that is not finite: JSON has none, and other parsers reject
+    the `Infinity` that Python writes."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

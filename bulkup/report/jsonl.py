@@ -7,25 +7,25 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
 `schema.json` describes the lines of all commands, docs/json.md explains them.
 
     start      format (= version), run_id, updater, description, target, params, dry_run, resumed,
-               already (counts), total, state_file, verifies (of `bulkup verify`); gate (true): it
-               is the dry pass of --gate clean
-    gate       passed, counts, elapsed_s, checked_before: that pass was clean, and the run begins
+               already (counts), total, state_file, verifies (of `bulkup verify`); gate (true):
+               this is the dry pass of --gate clean
+    gate       passed, counts, elapsed_s, checked_before: the dry pass was clean, and the run begins
     progress   run_id, handled, counts, total, elapsed_s, rate, retries, waiting, pace (for people;
                may change), vitals (how a run is doing: phase, commits in flight and their latency,
                retries, what it waited for, shards); at most one a second
     retry      run_id, call, error, attempt, wait_s, left_s
     failure    run_id, key, typed_key, step, error, traceback, failed, max_failures (-1: no limit)
-    finding    key, typed_key, step, error, traceback, found, young: of `bulkup verify`, an entity
-               that is not done
+    finding    key, typed_key, step, error, traceback, found, young: an entity that
+               `bulkup verify` has found not done
     log        run_id, line
     steered    verb, state, by, asked_at, max_rate, in_flight, batch_size, message: somebody has
                paused, continued, cancelled or tuned the run
-    held       why, until: a health check says no, or it is outside the run's window
-    released   held_s: it works again
+    held       why, until: a health check fails, or it is outside the run's window
+    released   held_s: the run works again
     warning    run_id, message, kind
     change     run_id, key, typed_key, action (put, delete), changes: [{name, before, after}], for
                people, and shortened; values: the same, as values; dry runs only
-    end        of `bulkup logs`, a process has ended its work on the run: state, reason, exit_code,
+    end        of `bulkup logs`: a process has ended its work on the run; state, reason, exit_code,
                counts, total, elapsed_s, retries, successor
     summary    run_id, updater, description, target, params, dry_run, state, success, reason,
                exit_code, counts, total, started, ended, elapsed_s, retries, failures (the first:
@@ -46,10 +46,10 @@ Fields are added over time, never renamed or removed. Ignore fields and types yo
     namespaces group_id, title, target, pattern, namespaces, dry_run, resumed: what follows, up to
                `group`, is about these namespaces, one after another (`target.namespace` of
                start and summary says which)
-    group      the end of that: the fields of summary, with sums as counts and the group's id as
-               run_id; namespaces: [{namespace, run_id, state, counts, exit_code, note}], with the
-               additional state "not begun"; appeared: namespaces that appeared during the run and
-               were not processed
+    group      the end of the group: the fields of summary, with sums as counts and the group's id
+               as run_id; namespaces: [{namespace, run_id, state, counts, exit_code, note}], with
+               the additional state "not begun"; appeared: namespaces that appeared during the run
+               and were not processed
     already_done  run_id (of the run that did the work before), updater, ended, ago_s, who, counts,
                exit_code: with `--once` there was nothing to do; no start and no summary follow
     nothing_to_retry  run_id, updater, unnamed, exit_code: the run that was to be retried names no
@@ -132,8 +132,7 @@ PROGRESS_EVERY_S = 1.0
 
 
 class JsonPrinter(Printer):
-    """Until it is closed, what an updater writes to standard output, in whatever way, goes to
-    `err`."""
+    """Until it is closed, everything that an updater writes to standard output goes to `err`."""
 
     def __init__(
         self,
@@ -152,7 +151,7 @@ class JsonPrinter(Printer):
         self._status = Status(clock, now)
         self._replaced = replace_std(out, self._err, err, self._err)
         if out is sys.__stdout__ and (kept_stdout() is not None or is_process_stdout(out)):
-            is_ours = kept_stdout() is None  # else the command keeps it for longer
+            is_ours = kept_stdout() is None  # otherwise the command keeps it for longer
             kept = keep_stdout()
             if is_ours:
                 self._replaced.callback(kept.release)
@@ -206,7 +205,7 @@ class JsonPrinter(Printer):
             self._err.line(delivery.message)
 
     def error(self, error: BulkupError) -> None:
-        if self._is_between_runs:  # it is not about the run that has ended
+        if self._is_between_runs:  # the error is not about the run that has ended
             self.lines.run_id = self._group_id
         self.lines.error(error)
         self._err.line(f"Error: {clean(error.message)}")

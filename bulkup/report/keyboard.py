@@ -1,15 +1,16 @@
-"""Reads single keys while a run works, without taking input from other readers of the terminal.
+"""Reads single keys during a run, without taking input from other readers of the terminal.
 
-The terminal is in cbreak mode only while a run works, and only while this process is in the
-foreground of it. It is given back
+The terminal is in cbreak mode only during a run, and only while this process is in the foreground.
+It is given back
 
-- when somebody uses `sys.stdin` (`input`, `pdb`, `breakpoint`), before that reads anything. From
-  then on nothing is heard: a person at a debugger types to the debugger.
-- when this process is stopped with Ctrl-Z; and taken again when it continues in the foreground.
-- when a key comes while somebody else has changed the mode of the terminal, or has opened it
-  (`getpass` does), or a child process reads from it. The key is left to them.
-- when the run ends, in whatever way: also after the second Ctrl-C, and at the exit of the
-  interpreter. After SIGKILL and os._exit the shell does it, as for any killed program.
+- when other code uses `sys.stdin` (`input`, `pdb`, `breakpoint`), before it reads anything. From
+  then on no keys are read: what is typed is meant for the debugger.
+- when this process is stopped with Ctrl-Z; it is taken again when it continues in
+  the foreground.
+- when a key is pressed after other code has changed the terminal's mode or opened the terminal (as
+  `getpass` does), or while a child process reads from it. The key is left to them.
+- when the run ends, in whatever way: also after the second Ctrl-C, and when the interpreter
+  exits. After SIGKILL and os._exit the shell restores it, as for any killed program.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from collections.abc import Callable
 from typing import Any
 
 WAITS_MS = 500
-"""How soon to notice that we may read the terminal again, or no longer may."""
+"""How soon to notice that we may read from the terminal again, or no longer may."""
 
 
 class Keyboard:
-    """`on_key` is called with each key, on a thread. `stdin`: the descriptor that is listened to.
+    """Calls `on_key` with each key, on a thread. `stdin`: the descriptor to read from.
 
-    `open` and `close` are called from the main thread; elsewhere `open` does nothing.
+    Call `open` and `close` from the main thread; on another thread `open` does nothing.
     """
 
     def __init__(self, on_key: Callable[[str], None], stdin: int = 0) -> None:
@@ -42,20 +43,20 @@ class Keyboard:
         """Called in the signal handler when this process continues after it was stopped."""
         self._stdin = stdin
         self._before: list[Any] | None = None
-        """The terminal's mode as it was; None: it is as it was."""
+        """The terminal's mode before we changed it; None while we have not changed it."""
         self._original: list[Any] | None = None
-        """The same, kept for the end."""
+        """The same, kept until the end of the run."""
         self._ours: list[Any] = []
         self._handed: list[Any] = []
-        """The mode in which the terminal was left to somebody who asks for a password."""
+        """The mode in which the terminal was left to code that asks for a password."""
         self._gave_up = False
         self._wake: tuple[int, int] | None = None
-        """A pipe, as long as it is open; a byte in it ends the thread."""
+        """A pipe while the keyboard is open; a byte in it ends the thread."""
         self._thread: threading.Thread | None = None
         self._signals: dict[int, Any] = {}
         self._pid = os.getpid()
         self._others: set[int] = set()
-        """Descriptors of the terminal that were open before."""
+        """Descriptors of terminals that were open before."""
 
     def open(self) -> None:
         """Listen, if there is a terminal to listen to."""
@@ -68,7 +69,7 @@ class Keyboard:
             (signal.SIGTSTP, self._suspended),
             (signal.SIGCONT, self._continued),
         ):
-            if signal.getsignal(number) is signal.SIG_DFL:  # else it is the updater's
+            if signal.getsignal(number) is signal.SIG_DFL:  # else the updater has its own
                 self._signals[number] = handler
                 signal.signal(number, handler)
         sys.stdin = _Watched(sys.stdin, self.give_up)
@@ -87,10 +88,10 @@ class Keyboard:
             return False
 
     def close(self) -> None:
-        """Give the terminal back, and hear nothing more. May be called twice."""
+        """Give the terminal back, and stop listening. May be called twice."""
         if os.getpid() != self._pid:
-            return  # the updater has forked this process, and the run still listens
-        self._restore()  # first of all: a further Ctrl-C may end the rest of this
+            return  # this is a fork by the updater, and the run still listens
+        self._restore()  # first of all: another Ctrl-C may cut the rest short
         if self._wake is None:
             return
         reader, writer = self._wake
@@ -111,7 +112,8 @@ class Keyboard:
             _open.remove(self)
 
     def give_up(self) -> None:
-        """Somebody else is to read from the terminal. May be called from any thread."""
+        """Leave the terminal to another reader, and read no more keys. May be called from any
+        thread."""
         self._gave_up = True
         self._give_back()
 
@@ -125,7 +127,8 @@ class Keyboard:
             return False
 
     def _take(self) -> None:
-        """Single keys, and no echo that would be drawn into the bar. Signals are sent as before."""
+        """Read single keys, without an echo that would appear in the bar. Ctrl-C and Ctrl-Z still
+        work."""
         if self._gave_up or self._before is not None or not self._is_in_foreground:
             return
         with contextlib.suppress(termios.error):
@@ -134,22 +137,23 @@ class Keyboard:
             mode[3] &= ~(termios.ICANON | termios.ECHO)
             mode[6] = [*before[6]]
             mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
-            self._before = self._original = before  # before it is set: a signal may come between
+            self._before = self._original = before  # first, in case a signal comes in between
             termios.tcsetattr(self._stdin, termios.TCSANOW, mode)
             self._ours = termios.tcgetattr(self._stdin)
 
     def _give_back(self) -> None:
         before, self._before = self._before, None
-        # From the background, setting it would stop this process; it is the shell's business then.
+        # In the background, setting the mode would stop this process; leave it to the shell then.
         if before is None or not self._is_in_foreground:
             return
         with contextlib.suppress(termios.error):
-            if termios.tcgetattr(self._stdin) == self._ours:  # else somebody else has set it
+            if termios.tcgetattr(self._stdin) == self._ours:  # else other code has set it
                 termios.tcsetattr(self._stdin, termios.TCSANOW, before)
 
     def _hand_over(self) -> None:
-        """Leave the terminal to whoever asks for a password: lines, so that they can be edited, and
-        no echo, as before. Afterwards they restore the mode that they found, which is ours."""
+        """Leave the terminal to code that asks for a password: in line mode, so that the input can
+        be edited, and still without echo. Afterwards that code restores the mode it found, which is
+        ours."""
         before, self._before, self._gave_up = self._before, None, True
         if before is not None:
             self._handed = [*before]
@@ -159,13 +163,13 @@ class Keyboard:
                 self._handed = termios.tcgetattr(self._stdin)
 
     def _restore(self) -> None:
-        """At the end, whoever has used the terminal meanwhile."""
+        """Restore the original mode at the end, unless other code has set a mode of its own."""
         self._give_back()
         if self._original is not None and self._is_in_foreground:
             with contextlib.suppress(termios.error):
                 if termios.tcgetattr(self._stdin) in (self._ours, self._handed):
                     termios.tcsetattr(self._stdin, termios.TCSANOW, self._original)
-        self._original = None  # only now: if a Ctrl-C has come in between, `close` is called again
+        self._original = None  # last: if a Ctrl-C cuts this short, `close` is called again
 
     # --- signals ---
 
@@ -173,7 +177,7 @@ class Keyboard:
         self._give_back()
         signal.signal(number, signal.SIG_DFL)
         signal.pthread_kill(threading.get_ident(), number)
-        # It was stopped there, unless nobody could have continued it: then nothing has happened.
+        # The process stops in that call, unless nobody could continue it: then nothing happens.
         self._continued(number, frame)
 
     def _continued(self, number: int, frame: object) -> None:
@@ -190,7 +194,7 @@ class Keyboard:
     # --- the thread ---
 
     def _listen(self) -> None:
-        # If this process is in the background by then, reading fails and does not stop it.
+        # Reading in the background then fails instead of stopping this process.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTIN})
         assert self._wake is not None
         reader = self._wake[0]
@@ -203,7 +207,8 @@ class Keyboard:
             if any(descriptor == reader for descriptor, _ in ready):
                 return
             if self._may_read and _terminals() - self._others:
-                # There may be no key: whoever asks for a password may have read it first.
+                # There may be no key left: the code that asks for a password may have read it
+                # first.
                 self._hand_over()
                 return
             if ready and self._may_read and not self._hear():
@@ -214,7 +219,7 @@ class Keyboard:
         return self._before is not None and self._is_in_foreground
 
     def _hear(self) -> bool:
-        """Returns False when no more keys can come."""
+        """Read one key and report it; returns False when no more keys can come."""
         try:
             if self._gave_up:
                 return False
@@ -230,8 +235,8 @@ class Keyboard:
         return True
 
     def _is_read_by_others(self) -> bool:
-        """Whether what was typed may be meant for somebody else: one who has changed the terminal's
-        mode, or a child process whose standard input it is."""
+        """Whether the key may be meant for another reader: code that has changed the terminal's
+        mode, or a child process whose standard input is this terminal."""
         if termios.tcgetattr(self._stdin) != self._ours:
             return True
         name = os.ttyname(self._stdin)
@@ -249,7 +254,7 @@ def _terminals() -> set[int]:
 
 
 def _children() -> list[str]:
-    """Ids of child processes, where the system tells them."""
+    """Ids of child processes, on systems that list them."""
     found = []
     for path in glob.glob("/proc/self/task/*/children"):
         with contextlib.suppress(OSError), open(path) as file:
@@ -260,12 +265,12 @@ def _children() -> list[str]:
 def _standard_input(process: str) -> str:
     try:
         return os.readlink(f"/proc/{process}/fd/0")
-    except OSError:  # it has ended, or is somebody else's
+    except OSError:  # it has ended, or belongs to another user
         return ""
 
 
 class _Watched:
-    """`sys.stdin`, which is given back before anybody uses it."""
+    """Stands in for `sys.stdin`, and calls `before_use` before anything reads from it."""
 
     def __init__(self, file: Any, before_use: Callable[[], None]) -> None:
         self._file = file
@@ -296,7 +301,7 @@ _open: list[Keyboard] = []
 
 
 def _forked() -> None:
-    """The updater has forked the process: the terminal is the run's, not the new process's."""
+    """The updater has forked this process: the terminal belongs to the run, not to the child."""
     for keyboard in _open:
         for number in keyboard._signals:
             signal.signal(number, signal.SIG_DFL)

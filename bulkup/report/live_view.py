@@ -10,7 +10,7 @@
                  1 ━━━━━━━━━━──────  62%    12,013     2 ━━━━────────────  25%     4,800
       failed  3 × ValueError: no latitude (add.py:8 in handle_entity)
 
-Rows that have nothing to say are left out. On a low terminal the least important ones are.
+Empty rows are left out. If the terminal has few lines, so are the least important rows.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from bulkup.report.status import Work
 from bulkup.report.text import clean, per_second
 
 NARROW = 60
-"""On fewer columns a row has one fact."""
+"""With fewer columns, a row has one fact."""
 WIDE = 140
 """From this width on, two rows share a line."""
 MOST_ROWS = 16
-"""However high the terminal: what is printed above it must stay in sight."""
+"""Even on a tall terminal: what is printed above must stay in sight."""
 LATEST_GROUPS = 3
 _LABEL = 8
 _INDENT = "  "
@@ -46,12 +46,12 @@ _LONGEST_LINE = 300
 
 class Row(NamedTuple):
     weight: int
-    """Of two rows, the one with less is left out first."""
+    """Rows with the lowest weight are left out first."""
     text: Text
 
 
 class LiveView:
-    """`handled`: entities that were handled before this runner."""
+    """`handled`: entities that were handled before this runner began."""
 
     def __init__(self, work: Work, handled: int = 0) -> None:
         self._work = work
@@ -62,14 +62,14 @@ class LiveView:
         self._failures.add(failure)
 
     def saw(self, progress: Progress) -> Frame:
-        """Take in a progress, and return what to draw of it."""
+        """Take in a progress event, and return the frame to draw."""
         self._rates.add(progress.elapsed_s, max(progress.handled, progress.counts.handled))
         return Frame(progress, self._work, self._rates, self._failures.latest_first(LATEST_GROUPS))
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Draws itself as wide and as high as the terminal is by then."""
+    """Draws itself at the size that the terminal has at that moment."""
 
     progress: Progress
     work: Work
@@ -144,7 +144,7 @@ def _most_important(rows: list[Row], room: int) -> list[Row]:
 
 
 def _beside(rows: Iterable[Row], width: int) -> Iterator[Row]:
-    """Two rows in one, each with half of the width."""
+    """Two rows side by side, each with half of the width."""
     half = width // 2
     waiting: Row | None = None
     for row in rows:

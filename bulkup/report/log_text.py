@@ -1,4 +1,4 @@
-"""The log of a run, a line for each event: for people, and as lines of JSON."""
+"""The log of a run, one line per event: for people, and as JSON lines."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ STYLES = {
     "failure": "red", "warning": "yellow", "retry": "yellow", "held": "yellow",
     "steered": "cyan", "released": "cyan", "start": "bold", "end": "bold",
 }  # fmt: skip
-"""How an event is coloured on a terminal."""
+"""The style of each kind of event on a terminal."""
 
 
 MAX_SECONDS = 1e12
 _DAMAGE = (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError)
-"""What the fields of a damaged file lead to."""
+"""Errors that the fields of a damaged file may cause."""
 
 
 def log_text(entry: LogEntry) -> str:
@@ -34,7 +34,7 @@ def log_sentence(entry: LogEntry) -> str:
 
 
 def time_of(entry: LogEntry) -> datetime:
-    """When it happened; the epoch for a time that cannot be."""
+    """When it happened; the epoch if that time is not valid."""
     try:
         return datetime.fromtimestamp(entry.at, timezone.utc)
     except (OverflowError, OSError, ValueError):  # from a damaged file
@@ -42,7 +42,7 @@ def time_of(entry: LogEntry) -> datetime:
 
 
 def log_fields(entry: LogEntry) -> tuple[str, Mapping[str, Any]] | None:
-    """The type and the fields of an event's line of JSON; None: there is no such line."""
+    """The type and the fields of an event's JSON line; None if it has none."""
     make = _LINES.get(entry.kind)
     try:
         return None if make is None else (entry.kind, make(entry.fields))
@@ -90,14 +90,14 @@ def _ended(entry: LogEntry) -> str:
 
 
 def _other(entry: LogEntry) -> str:
-    """An event of a later version."""
+    """An event that a later version has written."""
     return ", ".join(
         f"{clean(str(name), 40)}={clean(str(value), 200)}" for name, value in entry.fields.items()
     )
 
 
 def _seconds(value: Any) -> str:
-    is_time = isinstance(value, (int, float)) and abs(value) < MAX_SECONDS  # not of NaN either
+    is_time = isinstance(value, (int, float)) and abs(value) < MAX_SECONDS  # false for NaN, too
     return duration(float(value)) if is_time else "?"
 
 

@@ -33,7 +33,7 @@ a step."""
 def build_message(
     summary: Summary, settings: MailSettings, page: bytes | None = None
 ) -> EmailMessage:
-    """The report as a mail of plain text and HTML. `page`: an HTML file to attach."""
+    """The report as a mail in plain text and HTML. `page`: an HTML file to attach."""
     message = EmailMessage()
     message["Subject"] = summary.subject
     message["From"] = settings.sender
@@ -69,7 +69,7 @@ def send_report(
         except Exception as error:  # a bug, and reported as one; the run is finished anyway
             outcome.append(_unsent(settings, f"bulkup has a bug, {type(error).__name__}: {error}"))
 
-    # In a thread: a name lookup has no timeout, and a socket's starts again with each byte.
+    # In a thread: a name lookup has no timeout, and a socket's timeout restarts with each byte.
     worker = threading.Thread(target=send, name="bulkup-mail", daemon=True)
     try:
         worker.start()
@@ -123,9 +123,9 @@ def _connect(settings: MailSettings, context: ssl.SSLContext, timeout_s: float) 
 
 
 def _secure(client: smtplib.SMTP, settings: MailSettings, context: ssl.SSLContext) -> None:
-    """Encrypt the connection with STARTTLS, unless it is encrypted or need not be.
+    """Encrypt the connection with STARTTLS, unless it is encrypted already or need not be.
 
-    Whether the server is on loopback is taken from the connection, not from the name.
+    The connection, not the host name, decides whether the server is on loopback.
     """
     if settings.tls or settings.plain:
         return

@@ -49,8 +49,8 @@ def mail_settings(
 ) -> MailSettings | None:
     """The settings from `--email-to`, `--email-from`, `--smtp` and `--smtp-plain`; None: no mail.
 
-    Each item of `to` holds one address, or several with commas. Without any, the other options are
-    ignored, because they may come from the environment.
+    Each item of `to` holds one address, or several separated by commas. Without any, the other
+    options are ignored, because they may come from the environment.
     Raises UsageError for anything that cannot work; its message never repeats the URL.
     """
     recipients = tuple(

@@ -11,12 +11,12 @@ from bulkup.report.text import clean, plural
 
 MOST_ROWS = 1000
 BRIEF_ROWS = 50
-"""On a terminal. Where not all namespaces fit, those that are not finished are kept."""
+"""On a terminal. If not all namespaces fit, only finished ones without failures are left out."""
 
 NOTE_LIMIT = 200
 NAMES_LIMIT = 10
 DEFAULT = "(default)"
-"""How people see the empty namespace."""
+"""How the empty namespace is shown."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Grid:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers: frozenset[int]
-    """Columns that are aligned to the right."""
+    """The right-aligned columns."""
     rest: str | None = None
-    """What is left out."""
+    """A line that says what is left out; None if nothing is."""
 
 
 def grid_of(report: Report, most_rows: int) -> Grid:
@@ -45,7 +45,8 @@ def grid_of(report: Report, most_rows: int) -> Grid:
 
 
 def _chosen(spaces: Sequence[SpaceResult], most: int) -> tuple[list[SpaceResult], int]:
-    """At most `most` in their order, and how many are left out; finished ones go first."""
+    """The namespaces to show, in their order, and how many are left out. Of more than `most`, the
+    last finished ones without failures are left out; all others are always shown."""
     too_many = len(spaces) - most
     shown = []
     for space in reversed(spaces):
@@ -65,7 +66,7 @@ def _row(space: SpaceResult, *, deletes: bool) -> tuple[str, ...]:
 
 
 def count_titles(*, deletes: bool, dry_run: bool = False) -> tuple[str, ...]:
-    """The columns of `count_cells`. `deletes`: with those that were deleted."""
+    """The titles of `count_cells`. `deletes`: with a column for deleted entities."""
     deleted = ("Would delete" if dry_run else "Deleted",) if deletes else ()
     return ("Handled", "Would write" if dry_run else "Written", *deleted, "Failed")
 

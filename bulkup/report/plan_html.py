@@ -1,4 +1,4 @@
-"""A plan as one page: nothing is fetched, and no script runs, so it can be attached anywhere."""
+"""A plan as one page that fetches nothing and runs no script, so it can be attached anywhere."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def plan_html(summary: PlanSummary) -> str:
 
 
 def is_plan_page(beginning: bytes) -> bool:
-    """Whether a file begins like a page that this has made."""
+    """Whether a file begins like a page made by this module."""
     return is_page_of(GENERATOR, beginning)

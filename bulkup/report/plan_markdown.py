@@ -1,8 +1,8 @@
 """A plan as Markdown, for a comment on a pull request.
 
-What entities hold is untrusted: no text may become a link, a mention, an image or a table of its
-own. In sentences and tables all punctuation is a character reference; diffs are in fenced blocks,
-which show everything as it is, after a prefix on each line.
+Values of entities are untrusted: none may become a link, a mention, an image or a table. In
+sentences and tables, all punctuation is replaced by character references. Diffs are in fenced
+blocks, which show everything unchanged, after a prefix on each line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ MAX_CHARACTERS = 60_000
 """GitHub refuses a comment of more than 65,536."""
 
 _SHORTER = ((20, 3), (10, 2), (5, 1), (5, 0), (0, 0))
-"""Kinds of change, and examples of each: what is left out of a comment that is too long."""
+"""How many kinds of change, and examples of each. If a comment is too long, the next pair is
+tried."""
 
 
 def plan_markdown(summary: PlanSummary) -> str:
@@ -33,7 +34,7 @@ def plan_markdown(summary: PlanSummary) -> str:
 
 
 def is_plan_comment(beginning: bytes) -> bool:
-    """Whether a file begins like one that this has made."""
+    """Whether a file begins like one made by this module."""
     return beginning.startswith(MARK.encode())
 
 

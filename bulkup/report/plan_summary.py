@@ -1,8 +1,7 @@
 """What a plan says, in words: decided once, for the terminal, text, HTML and Markdown.
 
-The reader decides whether to run. So first comes what would change and how sure that is, then
-examples of each kind of change, then what it costs, and what may go wrong comes last, where it is
-seen.
+The reader decides whether to run. So what would change comes first, and how certain that is; then
+examples of each kind of change, then the cost. What may go wrong comes last, where it is seen.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ _ACTIONS = {
 
 @dataclass(frozen=True)
 class ChangeLine:
-    """One property of an example. None: absent."""
+    """One property of an example. A value of None: the property is absent."""
 
     name: str
     before: str | None
@@ -78,7 +77,7 @@ class KindLines:
 
 @dataclass(frozen=True)
 class PlanSummary:
-    """Every string in here is one clean line; only the escaping of the medium is left to do."""
+    """Every string in here is one clean line; it only needs the escaping of the output format."""
 
     tone: Tone
     title: str
@@ -91,7 +90,7 @@ class PlanSummary:
     failures: tuple[FailureLines, ...]
     failures_rest: str
     bill: tuple[tuple[str, str, str], ...]
-    """An operation, how many, what they cost."""
+    """An operation, its count, its cost."""
     bill_note: str
     forecast: str
     warnings: tuple[str, ...]

@@ -11,8 +11,8 @@ from bulkup.report.summary_terminal import STYLES
 
 
 def plan_lines(summary: PlanSummary) -> Iterator[Text]:
-    """Only `Text` objects reach rich: in a plain string it would obey markup that an entity may
-    hold."""
+    """Only `Text` objects reach rich: in a plain string, it would interpret markup that comes from
+    an entity."""
     yield Text(summary.headline, STYLES[summary.tone])
     yield from (Text(sentence) for sentence in summary.sentences)
     yield Text("")

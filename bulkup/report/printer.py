@@ -1,4 +1,4 @@
-"""What every printer of events has."""
+"""The interface of every printer of events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bulkup.core.errors import BulkupError
 from bulkup.core.events import Event
 
 Handlers = Mapping[type[Any], Callable[[Any], None]]
-"""By event type. Types that are missing are not printed."""
+"""By event type. Events of other types are not printed."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Delivery:
 
 
 class ProgressStyle(str, Enum):
-    """What `--progress` takes."""
+    """The values of `--progress`."""
 
     AUTO = "auto"
     PLAIN = "plain"
@@ -43,12 +43,12 @@ class Printer(Closing):
     """A listener of the engine's events; called from one thread.
 
     Always close it (`with make_printer(...) as printer:`): it may have drawn a bar, or have
-    replaced `sys.stdout`. It does not raise when an output is gone.
+    replaced `sys.stdout`. It does not raise when an output stream fails.
     """
 
     @abstractmethod
     def __call__(self, event: Event) -> None:
-        """Print `event`, or not."""
+        """Print `event`, or ignore it."""
 
     @abstractmethod
     def delivered(self, delivery: Delivery) -> None:
@@ -60,11 +60,12 @@ class Printer(Closing):
 
     @abstractmethod
     def status(self) -> None:
-        """Print in a line how the run is doing, because somebody asks. May be called from another
-        thread at any time."""
+        """Print one line on how the run is doing, on request. May be called from another thread at
+        any time."""
 
     def line(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Print a line that is about none of the events, if JSON lines are printed at all."""
+        """Print a JSON line that belongs to no event; does nothing unless this printer prints
+        JSON."""
 
     @abstractmethod
     def close(self) -> None:

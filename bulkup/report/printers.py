@@ -1,4 +1,4 @@
-"""The choice among the printers."""
+"""The choice of a printer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_printer(  # noqa: PLR0913  # options of the command line, and what test
 ) -> Printer:
     """The printer for these options. Results go to `out`, everything else to `err`.
 
-    `quiet` leaves the summary, failures and errors. `clock` (seconds) and `now` (aware) are for
+    `quiet` keeps only the summary, failures and errors. `clock` (seconds) and `now` (aware) are for
     tests.
     """
     out = sys.stdout if out is None else out

@@ -1,4 +1,4 @@
-"""Which view of the progress fits what stderr is, and what the user has asked for."""
+"""How to show progress, depending on what stderr is and what the user has asked for."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def progress_view(
     captures_stdout: Callable[[], bool],
     on_key: Callable[[str], None],
 ) -> ProgressView:
-    """Drawn where there is a terminal that can do it, unless the user wants plain lines. `console`
-    writes to `stream`."""
+    """Draw on a terminal that can do it, unless the user wants plain lines. `console` writes to
+    `stream`."""
     draws = console.is_terminal and not console.is_dumb_terminal
     if style is ProgressStyle.PLAIN or not draws:
         return PlainLines(stream, clock, now)
@@ -35,7 +35,7 @@ def progress_view(
 
 def console_of(stream: Stream, *, forced: bool = False) -> Console:
     """A console without markup, emoji codes or highlighting: strings are shown as they are.
-    `forced`: the stream counts as a terminal."""
+    `forced`: treat the stream as a terminal."""
     return Console(
         file=cast(IO[str], stream),
         # Only the stream decides: FORCE_COLOR in the environment must not put escapes into a file.

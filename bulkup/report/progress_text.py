@@ -1,5 +1,5 @@
-"""The progress of a run in words, for lines and for what is drawn. Without rich, which is slow to
-import."""
+"""The progress of a run in words, for plain lines and for the live view. Does without rich, which
+is slow to import."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PACE_LIMIT = 100
 LONGEST_ESTIMATE_S = 30 * 86400.0
 """A longer estimate is useless, so it is not shown."""
 TIME_AFTER_S = 5.0
-"""Shares of less time jump about, and say nothing yet."""
+"""Shares of less time than this fluctuate, and say nothing yet."""
 
 
 def progress_line(progress: Progress, *, dry_run: bool, verifies: bool = False) -> str:
-    """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed` and the limit."""
+    """`12,345 of 34,006 (36%), 1,234/s, 18 s left, 12,345 written, 0 failed` and the rate limit."""
     done = done_parts(progress, dry_run=dry_run, verifies=verifies, retries=True)
     line = ", ".join((*moving(progress, rate=True), *done)) + rate_limiter(progress)
     if why := waiting(progress):
@@ -28,7 +28,7 @@ def progress_line(progress: Progress, *, dry_run: bool, verifies: bool = False) 
 
 
 def status_line(progress: Progress, *, dry_run: bool, verifies: bool = False) -> str:
-    """The same with all there is to tell, for whoever asks."""
+    """The same with commits, retries and time shares, for a status request."""
     parts = [progress_line(progress, dry_run=dry_run, verifies=verifies)]
     vitals = progress.vitals
     if vitals is not None:
@@ -53,7 +53,7 @@ def stands_still(progress: Progress) -> bool:
 
 def waiting(progress: Progress) -> str:
     """`waiting: UNAVAILABLE, ...`, `waiting for localhost:8081, 7 s` or `paused: ...`; empty while
-    it works."""
+    the run works."""
     vitals = progress.vitals
     if vitals is not None and vitals.phase in (Phase.PAUSED, Phase.HELD):
         why = clean(vitals.why, WAITING_LIMIT)
@@ -68,14 +68,14 @@ def waiting(progress: Progress) -> str:
 
 
 def moving(progress: Progress, *, rate: bool) -> list[str]:
-    """`12,345 of 34,006 (36%)`, `1,234/s` and `18 s left`; without a total, how long so far."""
+    """`12,345 of 34,006 (36%)`, `1,234/s` and `18 s left`; without an estimate, the time so far."""
     handled, total = handled_by_now(progress), progress.total
     parts = [f"{handled:,} handled"]
     if total:
         parts = [f"{handled:,} of {total:,} ({min(handled * 100 // total, 100)}%)"]
     if rate:
         parts.append(per_second(progress.rate))
-    # While nothing moves the last rate is out of date, and an estimate made of it is wrong.
+    # While nothing moves, the last rate is out of date, and an estimate based on it is wrong.
     left = (total or 0) - handled
     is_known = left > 0 and left < progress.rate * LONGEST_ESTIMATE_S
     if is_known and not stands_still(progress):

@@ -18,9 +18,9 @@ from bulkup.report.stream import Stream
 from bulkup.report.text import timed
 
 LINE_EVERY_S = 10.0
-"""Plain progress lines: a night's log stays readable."""
+"""Between plain progress lines, so that the log of a night stays readable."""
 DRAW_EVERY_S = 0.1
-"""The bar: nobody sees it move more smoothly, and over ssh every frame costs."""
+"""Between frames: more would not look smoother, and over ssh every frame costs."""
 
 
 class ProgressView(Protocol):
@@ -33,7 +33,7 @@ class ProgressView(Protocol):
         """An entity has failed."""
 
     def hide(self) -> None:
-        """Make room for something else; the next progress is shown again."""
+        """Clear the progress to make room for other output; the next `show` shows it again."""
 
     def end(self) -> None:
         """The run has ended. May be called twice."""
@@ -78,8 +78,8 @@ class PlainLines(NoProgress):
 
 
 class Drawn(NoProgress):
-    """Below what is printed to the console. `captures_stdout`: see `Drawing`. `keyboard`: what is
-    typed while a run works; None: nobody listens."""
+    """Draws below what is printed to the console. `captures_stdout`: see `Drawing`. `keyboard`:
+    opened during a run; None: no keys are read."""
 
     def __init__(
         self,

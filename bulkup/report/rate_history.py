@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MOST_BINS = 256
-"""More than fit next to their label on the widest terminal."""
+"""More than the widest terminal shows next to the label."""
 FIRST_BIN_S = 1.0
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -13,21 +13,21 @@ _ASCII_BLOCKS = ".:-=+*#%"
 
 
 class RateHistory:
-    """Entities per second from a run's beginning until now, in bins of equal length. When there are
-    MOST_BINS, each two become one, so memory is bounded however long a run takes.
+    """Entities per second from a run's beginning until now, in bins of equal length. When MOST_BINS
+    are full, bins are merged in pairs, so memory is bounded however long a run takes.
 
     `handled`: entities that were handled before the first second.
     """
 
     def __init__(self, handled: int = 0) -> None:
         self._bins: list[float] = []
-        """Entities handled in each."""
+        """Entities handled in each bin."""
         self._bin_s = FIRST_BIN_S
         self.elapsed_s = 0.0
         self._handled = handled
 
     def add(self, elapsed_s: float, handled: int) -> None:
-        """Add how many entities were handled by this time."""
+        """Note that `handled` entities were handled by `elapsed_s`."""
         took_s = elapsed_s - self.elapsed_s
         if took_s <= 0:
             return
@@ -38,7 +38,7 @@ class RateHistory:
         while at < elapsed_s:
             number = int(at / self._bin_s)
             end = min(elapsed_s, (number + 1) * self._bin_s)
-            if end <= at:  # as near as floating point comes to the end of a bin
+            if end <= at:  # as close to the end of a bin as a float can be
                 end = min(elapsed_s, (number + 2) * self._bin_s)
                 number += 1
             self._bins.extend([0.0] * (number + 1 - len(self._bins)))
@@ -54,7 +54,7 @@ class RateHistory:
         self._bin_s *= 2
 
     def rates(self, most: int) -> list[float]:
-        """Entities per second, oldest first, as at most this many numbers of equal duration."""
+        """Entities per second, oldest first: at most `most` numbers, for equal durations."""
         if not self._bins or most < 1:
             return []
         together = -(-len(self._bins) // most)
@@ -67,7 +67,7 @@ class RateHistory:
 
 
 def sparkline(rates: Sequence[float], *, ascii_only: bool = False) -> str:
-    """A character for each rate, as high as it is relative to the highest; a space for none."""
+    """One character per rate, as high as the rate is relative to the highest; a space for zero."""
     blocks = _ASCII_BLOCKS if ascii_only else _BLOCKS
     highest = max(rates, default=0.0)
     if highest <= 0:

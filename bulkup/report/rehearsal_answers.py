@@ -1,5 +1,5 @@
-"""What a rehearsal answers of one work: whether it finishes, what it changes, whether it may be run
-twice or crash, what it costs, how long it takes."""
+"""The answers of a rehearsal about one work: whether it finishes, what it changes, whether it is
+safe to run twice and to crash, what it costs, how long it takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bulkup.report.text import clean, duration, per_second, plural
 
 @dataclass(frozen=True)
 class Answer:
-    """One of the reader's questions."""
+    """The answer to one of the reader's questions."""
 
     tone: Tone | None
     """None: a fact, neither good nor bad."""

@@ -1,4 +1,4 @@
-"""A rehearsal as one page: nothing is fetched, and no script runs, so it can be attached
+"""A rehearsal as one page that fetches nothing and runs no script, so it can be attached
 anywhere."""
 
 from __future__ import annotations
@@ -14,5 +14,5 @@ def rehearsal_html(summary: RehearsalSummary) -> str:
 
 
 def is_rehearsal_page(beginning: bytes) -> bool:
-    """Whether a file begins like a page that this has made."""
+    """Whether a file begins like a page made by this module."""
     return is_page_of(GENERATOR, beginning)

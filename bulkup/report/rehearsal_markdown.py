@@ -1,8 +1,8 @@
 """A rehearsal as Markdown, for a comment on a pull request.
 
-What entities hold is untrusted: no text may become a link, a mention, an image or a table of its
-own. In sentences and tables all punctuation is a character reference; diffs are in fenced blocks,
-which show everything as it is, after a prefix on each line.
+Values of entities are untrusted: none may become a link, a mention, an image or a table. In
+sentences and tables, all punctuation is replaced by character references. Diffs are in fenced
+blocks, which show everything unchanged, after a prefix on each line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MARK = "<!-- bulkup rehearsal -->"
 
 
 class _Most(NamedTuple):
-    """What is left out of a comment that is too long."""
+    """How many of each a comment shows. If it is too long, lower limits are tried."""
 
     kinds: int
     examples: int
@@ -47,7 +47,7 @@ def rehearsal_markdown(summary: RehearsalSummary) -> str:
 
 
 def is_rehearsal_comment(beginning: bytes) -> bool:
-    """Whether a file begins like one that this has made."""
+    """Whether a file begins like one made by this module."""
     return beginning.startswith(MARK.encode())
 
 
@@ -118,7 +118,7 @@ def _kinds(title: str, kinds: Sequence[KindLines], most: _Most) -> Iterator[str]
 
 
 def _details(work: WorkSummary, most: _Most) -> Iterator[str]:
-    """What is folded away: the numbers behind the answers."""
+    """A collapsed section with the numbers behind the answers."""
     yield ""
     yield "<details><summary>Counts, values, crashes, cost</summary>"
     if work.rows:

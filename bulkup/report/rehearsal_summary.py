@@ -2,7 +2,7 @@
 
 The reader decides whether a change may go to production. So first come the answers (does it finish,
 what does it change, may it be run twice, may it crash, what does it cost, how long does it take),
-then what they rest on.
+then the facts behind them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class WorkSummary:
     sentences: tuple[str, ...]
     answers: tuple[Answer, ...]
     rows: tuple[tuple[str, str, str], ...]
-    """What is counted, by the first run and by the second one."""
+    """A count's name, its value in the first run, and in the second."""
     kinds: tuple[KindLines, ...]
     kinds_rest: str
     properties: tuple[PropertyLine, ...]
@@ -84,15 +84,16 @@ class WorkSummary:
 
 @dataclass(frozen=True)
 class RehearsalSummary:
-    """Every string in here is one clean line; only the escaping of the medium is left to do."""
+    """Every string in here is one clean line; it only needs the escaping of the output format."""
 
     tone: Tone
     title: str
     headline: str
-    """Of several works; of one, its own says it."""
+    """Of a rehearsal of migrations; empty for one of a single updater, whose own headline says
+    it."""
     works: tuple[WorkSummary, ...]
     sentences: tuple[str, ...]
-    """On what, when, and how it was rehearsed."""
+    """What it was rehearsed on, when, and how."""
 
 
 def summarize_rehearsal(rehearsal: Rehearsal) -> RehearsalSummary:

@@ -17,8 +17,8 @@ _SIGNS = {Tone.GOOD: "✓", Tone.MIXED: "!", Tone.BAD: "✗"}
 
 
 def rehearsal_lines(summary: RehearsalSummary) -> Iterator[Text]:
-    """Only `Text` objects reach rich: in a plain string it would obey markup that an entity may
-    hold."""
+    """Only `Text` objects reach rich: in a plain string, it would interpret markup that comes from
+    an entity."""
     yield Text(summary.title, STYLES[summary.tone])
     if summary.headline:
         yield Text(summary.headline)

@@ -16,7 +16,7 @@ from bulkup.report.diff_lines import table_lines
 from bulkup.report.text import clean, plural
 
 MOST_MINUTES = 8
-"""Minutes that are named; the busiest ones."""
+"""Minutes that are listed: the busiest ones."""
 MOST_PROPERTIES = 30
 
 _REASONS = {
@@ -31,7 +31,7 @@ def reason(kept: Kept, report: RewindReport) -> str:
 
 
 def rewind_lines(report: RewindReport) -> Iterator[str]:
-    """The report, before anything is written."""
+    """The report that is shown before anything is written."""
     yield f"Now and as of {shown(report.then.micros)}: {clean(str(report.then.target))}"
     yield ""
     head = ("Kind", "Same", "Put back", "Create again", "Delete", "Leave alone")
@@ -84,7 +84,7 @@ def kept_line(kept: KeptEntity, report: RewindReport) -> Text:
 
 
 def _minutes(report: RewindReport) -> str:
-    """`09:04 (95), 09:05 (3)`: the busiest minutes, in the order of time."""
+    """`09:04 (95), 09:05 (3)`: the busiest minutes, in chronological order."""
     busiest = sorted(report.minutes, key=lambda one: -one[1])[:MOST_MINUTES]
     rest = sum(count for _, count in report.minutes) - sum(count for _, count in busiest)
     parts = [f"{_clock(minute, report)} ({count:,})" for minute, count in sorted(busiest)]

@@ -18,7 +18,7 @@ from bulkup.report.text import clean
 PAGE_NAME = "report.html"
 
 MOST_MAILED_BYTES = 2_000_000
-"""Of a page. Encoded for a mail it is a third larger, and mail servers begin to refuse at 10 MB."""
+"""Largest page to mail. Encoded it is a third larger, and mail servers begin to refuse at 10 MB."""
 
 _NOT_MAILED = "Values of entities are not mailed; the page in the run's folder has them."
 
@@ -30,8 +30,8 @@ def save_report(
 
     `shown`: the folder as the user gave it.
 
-    An older report there is replaced atomically. A disk that fails raises nothing: the returned
-    message says what went wrong. Not for dry runs, which promise to write nothing.
+    An older report there is replaced atomically. A disk error raises nothing: the returned message
+    says what went wrong. Not for dry runs, which promise to write nothing.
     """
     shown = shown or folder
     try:
@@ -46,9 +46,10 @@ def save_report(
 
 
 def save_page(facts: RunFacts, folder: Path) -> str:
-    """Write report.html into a run's folder; returns why it could not be written, or nothing.
+    """Write report.html into a run's folder; returns why it could not be written, or an empty
+    string.
 
-    Raises nothing: a run is over, and no page changes how it ended.
+    Raises nothing: the run is over, and its page must not change how it ended.
     """
     try:
         replace_file(folder / PAGE_NAME, render_page(facts))
@@ -60,8 +61,8 @@ def save_page(facts: RunFacts, folder: Path) -> str:
 
 
 def page_to_mail(facts: RunFacts) -> bytes | None:
-    """The page without values of entities; None: it is too large for a mail, or cannot be made, of
-    which `save_page` tells."""
+    """The page without values of entities; None if it is too large for a mail, or cannot be made
+    (`save_page` reports that)."""
     note = _NOT_MAILED if facts.changes else facts.changes_note
     try:
         page = render_page(replace(facts, changes=(), changes_note=note))
@@ -72,8 +73,8 @@ def page_to_mail(facts: RunFacts) -> bytes | None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a file of mode 0600, at once and whole. Raises OSError."""
-    # mkstemp makes a new file of mode 0600, so neither a link lying there nor a umask widens it.
+    """Write a file of mode 0600 atomically. Raises OSError."""
+    # mkstemp makes a new file of mode 0600: no existing link is followed, no umask widens the mode.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         os.fchmod(descriptor, 0o600)  # an updater's umask may have taken bits away

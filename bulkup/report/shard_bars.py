@@ -9,7 +9,7 @@ from bulkup.report.bar import bar
 from bulkup.report.text import plural
 
 CELL = 36
-"""Columns of a shard; 80 columns have room for two."""
+"""Columns per shard; 80 columns have room for two."""
 MOST_ROWS = 4
 _GAP = 2
 _BAR = 16
@@ -26,7 +26,7 @@ def shards_line(vitals: Vitals) -> str:
 
 
 def shard_rows(vitals: Vitals, width: int, *, most: int, ascii_only: bool) -> list[Text]:
-    """At most `most` rows. Shards for which there is no room are added up in the last one."""
+    """At most `most` rows. Shards that do not fit are added up in the last row."""
     columns = max(1, (width + _GAP) // (CELL + _GAP))
     rows = min(most, MOST_ROWS)
     if rows < 1:

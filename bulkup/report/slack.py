@@ -1,7 +1,7 @@
 """A report as the text of a chat message.
 
-Slack, and those that take what Slack takes, read `<!channel>` as a call to everybody and
-`<http://...|text>` as a link with any text. Both need angle brackets, so these are escaped
+Slack, and chats that accept Slack's format, read `<!channel>` as a mention of everybody and
+`<http://...|text>` as a link with any label. Both need angle brackets, so these are escaped
 (https://docs.slack.dev/messaging/formatting-message-text), and formatting is turned off.
 """
 
@@ -12,7 +12,7 @@ from bulkup.report.summary_model import Summary
 MAX_TEXT_CHARS = 3000
 MAX_FAILURES = 3
 PLAIN = {"mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
-"""Slack then shows `*` and `_` as they are, and asks no other host what a link is."""
+"""With these, Slack shows `*` and `_` unchanged, and fetches no preview of a link."""
 
 
 def chat_text(summary: Summary) -> str:

@@ -1,4 +1,4 @@
-"""What is known of the run that works now, for whoever asks: in one line."""
+"""How the current run is doing, in one line, on request."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bulkup.report.progress_text import status_line
 from bulkup.report.text import clean, duration, timed
 
 OLD_S = 3.0
-"""Progress comes every second, unless a handler takes longer."""
+"""Older progress is shown with its age. It comes every second, unless a handler takes longer."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a progress is about."""
+    """The run that a progress event is about."""
 
     title: str
     """Clean."""
@@ -46,7 +46,7 @@ class Status:
             self._work = None
 
     def line(self) -> str:
-        """What the run has done, how it is doing, and how old this is if it is not new."""
+        """What the run has done, how it is doing, and the age of this information if it is old."""
         return timed(self._said(), self._now())
 
     def _said(self) -> str:

@@ -1,8 +1,8 @@
-"""Standard output for bulkup's own lines alone, whatever else this process or its children print.
+"""Keeps standard output for bulkup's own lines, whatever else this process or its children print.
 
-`print` is not all there is: `os.write(1, ...)`, a subprocess, a C library and a process that a
-handler has forked write to descriptor 1, so that one leads to standard error from `keep_stdout` on.
-Only the stream that it returns reaches the reader. Kept before user code is imported.
+`print` is not the only writer: `os.write(1, ...)`, a subprocess, a C library and a process that a
+handler has forked write to descriptor 1. So `keep_stdout` redirects that descriptor to standard
+error, and only the stream it returns reaches the reader. Call it before user code is imported.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ STDOUT, STDERR = 1, 2
 
 
 class KeptStdout:
-    """`stream` leads to the standard output that the process was started with."""
+    """`stream` writes to the standard output that the process was started with."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def release(self) -> None:
-        """Let descriptor 1 be standard output again."""
+        """Make descriptor 1 standard output again."""
         global _kept
         if _kept is not self:
             return
         _kept = None
-        _flush(sys.__stdout__)  # what is printed so far is not for standard output
-        os.dup2(self.stream.fileno(), STDOUT)  # leads nowhere by now if its reader is gone
+        _flush(sys.__stdout__)  # what was printed so far must not go to standard output
+        os.dup2(self.stream.fileno(), STDOUT)  # the null device by now if the reader is gone
         self.stream.close()
 
 
@@ -36,18 +36,18 @@ _kept: KeptStdout | None = None
 
 
 def kept_stdout() -> KeptStdout | None:
-    """The standard output that `keep_stdout` keeps; None: nobody keeps it."""
+    """The standard output that `keep_stdout` keeps; None if it is not kept."""
     return _kept
 
 
 def keep_stdout() -> KeptStdout:
-    """Keep standard output for the stream that is returned, until `release`."""
+    """Keep standard output for the returned stream, until `release`."""
     global _kept
     if _kept is None:
         _flush(sys.stdout)
         try:
-            number = os.dup(STDOUT)  # closed in a program that is started
-        except OSError:  # it was closed when the process started; keep files off its number
+            number = os.dup(STDOUT)  # not inherited by programs that are started
+        except OSError:  # closed when the process started; no file may get its number
             _lead_nowhere(STDOUT)
             number = os.dup(STDOUT)
         stream = open(number, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - `release` closes it

@@ -6,11 +6,12 @@ from bulkup.core.steering import Steering, Verb
 from bulkup.report.text import clean
 
 ASKED, NOBODY = "asked", "nobody"
-"""Values of `runs.steer.Outcome`: nobody has answered yet, and nobody works on the run."""
+"""Values of `runs.steer.Outcome`: no process has answered yet; no process works on the run."""
 
 
 def how_steered(verb: Verb, steering: Steering, *, changed: bool, outcome: str) -> str:
-    """What was done, after `Run ID of NAME`. `steering`: as it is now; `changed`: by this call."""
+    """What was done, to follow `Run ID of NAME`. `steering`: as it is now; `changed`: by this
+    call."""
     by = f" (by {clean(steering.by)})" if not changed and steering.by else ""
     if outcome == ASKED:
         asked = f"have {steering.tuning}" if verb is Verb.TUNE else verb.value

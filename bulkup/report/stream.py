@@ -19,7 +19,7 @@ READER_GONE = "its reader has closed it"
 class Stream:
     """Writes to `raw` until that fails; from then on drops everything.
 
-    It can replace `sys.stdout`: other attributes of a file are those of `raw`.
+    It can replace `sys.stdout`: its other attributes are those of `raw`.
     """
 
     def __init__(self, raw: TextIO, on_loss: Callable[[str], None] | None = None) -> None:
@@ -62,7 +62,7 @@ class Stream:
                 self._lose(error)
 
     def close(self) -> None:
-        """Not ours to close: an updater that closes `sys.stdout` must not take the report along."""
+        """Only flushes: an updater that closes `sys.stdout` must not cut off the report."""
         self.flush()
 
     def line(self, text: str) -> None:
@@ -80,8 +80,8 @@ class Stream:
             self._on_loss(self.lost)
 
     def _drain(self) -> None:
-        """Send the file to /dev/null, so that other writers do not fail: an updater, or the
-        interpreter when it flushes at exit."""
+        """Redirect the descriptor to /dev/null, so that other writers do not fail: an updater, or
+        the interpreter when it flushes at exit."""
         try:
             number = self._raw.fileno()
         except (OSError, ValueError):  # closed, or not a real file: nothing will be flushed
@@ -92,7 +92,8 @@ class Stream:
 
 
 def replace_std(out: TextIO, for_out: Stream, err: TextIO, for_err: Stream) -> ExitStack:
-    """Send what is printed to `sys.stdout` and `sys.stderr` to these, until the result is closed.
+    """Send what is printed to `sys.stdout` and `sys.stderr` to these streams, until the result is
+    closed.
 
     An updater's `print` into a closed pipe would raise, and count as a failure of the entity.
     Streams that are not the process's own (in tests) stay as they are.

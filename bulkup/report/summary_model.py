@@ -23,10 +23,11 @@ BRIEF = 5
 """Failures, and log lines, in a summary on the terminal; `-v` and the saved report have more."""
 MOST_FAILURES = 50
 MOST_LOG_LINES = 200
-"""In any report. With tracebacks it stays below 10 MB, where mail servers begin to refuse."""
+"""Limits of any report. Even with tracebacks it stays below 10 MB, where mail servers begin to
+refuse."""
 
 LEFT_ALONE = "left as it is: "
-"""How the error of an entity begins that an undo or a rewind does not touch."""
+"""Prefix of the error of an entity that an undo or a rewind does not touch."""
 
 STEPS = {
     "handle": "the updater raised",
@@ -49,18 +50,18 @@ class FailureLines:
     """One failure, or several that are alike."""
 
     key: str
-    """Of several: `1,200 entities`."""
+    """For several: `1,200 entities`."""
     what: str
     """`the updater raised ValueError: no latitude`."""
     traceback: tuple[str, ...]
     keys: str = ""
-    """Of several: the first keys, and how many more there are."""
+    """For several: the first keys, and how many more there are."""
     count: int = 1
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Every string in here is one clean line; only the escaping of the medium is left to do."""
+    """Every string in here is one clean line; it only needs the escaping of the output format."""
 
     tone: Tone
     headline: str
@@ -79,9 +80,9 @@ class Summary:
     where_all_are: str
     """How to see the failures and log lines that are left out."""
     where_keys_are: str
-    """A sentence on how to get the keys of all that failed; empty: nothing keeps them."""
+    """A sentence on how to get the keys of all failed entities; empty if nothing keeps them."""
     warnings: tuple[tuple[str, ...], ...]
-    """Of each the line, and those below it: a traceback, say."""
+    """Each is a line and the lines below it, such as a traceback."""
     next_label: str
     next_command: str | None
     grid: Grid | None = None
@@ -90,7 +91,7 @@ class Summary:
     failures_title: str = "Failures"
 
     def brief(self) -> Summary:
-        """What fits a screen: the first failures and log lines, and no traceback twice."""
+        """What fits on a screen: the first failures and log lines, and no traceback twice."""
         if self.grid is None and not self.failures and not self.log_lines:
             return self
         failures = _without_repetition(self.failures[:BRIEF])
@@ -146,7 +147,7 @@ def summarize(report: Report) -> Summary:
 
 
 class Summaries:
-    """The summaries of reports, each built once for everything that shows it in turn.
+    """The summaries of reports. Each is built once, for all the outputs that show it in turn.
 
     Only the last one is kept: a command may work in thousands of namespaces, each with a report.
     """

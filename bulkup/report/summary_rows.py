@@ -26,7 +26,7 @@ EXIT_MEANINGS = {
 
 
 def rows_of(report: Report) -> list[tuple[str, str]]:
-    """Only the rows that have something to say."""
+    """Only the rows that have a value."""
     counted = _count_rows(report) if report.verification is None else verified_rows(report)
     rows = (*counted, *_run_rows(report))
     return [(name, value) for name, value in rows if value]
@@ -172,7 +172,7 @@ def _plan(report: Report) -> str | None:
     if plan is None:
         return None
     kept = "as predicted"
-    if plan.drift:  # a run that it has stopped says more above
+    if plan.drift:  # if the drift stopped the run, the summary says more above
         kept = "drifts" if report.state is RunState.STOPPED else f"drifts: {plan.drift}"
     elif report.state is not RunState.FINISHED:
         kept += " so far"
@@ -200,7 +200,7 @@ def _namespaces(report: Report) -> str:
 
 
 def _rate(report: Report) -> str | None:
-    """None where it would mislead: the time is this runner's alone, the counts are everybody's."""
+    """None where it would mislead: the time is only this runner's, the counts are those of all."""
     if report.runners > 1 or report.elapsed_s < 1 or report.spaces or report.ranges:
         return None
     return f"{per_second(report.counts.handled / report.elapsed_s)} on average"

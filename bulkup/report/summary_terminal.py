@@ -1,4 +1,4 @@
-"""The end of a run on a terminal."""
+"""A run's summary on a terminal."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ STYLES = {Tone.GOOD: "bold green", Tone.MIXED: "bold yellow", Tone.BAD: "bold re
 def print_summary(console: Console, summary: Summary) -> None:
     """Print the summary on a terminal.
 
-    Only `Text` objects reach rich: in a plain string it would obey markup that an entity may hold.
-    Lines that may hold a command are not wrapped here: pasted with a line break, half of the
-    command would run.
+    Only `Text` objects reach rich: in a plain string, it would interpret markup that comes from an
+    entity. Lines that may hold a command are not wrapped here: pasted with a line break, half of
+    the command would run.
     """
     console.print(Text(summary.headline, STYLES[summary.tone]), soft_wrap=True)
     for sentence in summary.sentences:

@@ -1,4 +1,4 @@
-"""The end of a run as plain text: for files, mails, and a stdout that is not a terminal."""
+"""A run's summary as plain text: for files, mails, and a stdout that is not a terminal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The sentences of a summary: how a run ended, and what that means for the data.
 
-A sentence here may promise only what the engine keeps: every write exactly once, all writes of one
-entity or none.
+A sentence here may promise only what the engine guarantees: every write exactly once, and all
+writes of one entity or none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GATE_ENDINGS = {
     RunState.STOPPED: "Stopped at a limit before the first write",
     RunState.INTERRUPTED: "Interrupted before the first write",
 }
-"""Of the dry pass that comes before the first write (`--gate clean`)."""
+"""Endings of the dry pass before the first write (`--gate clean`)."""
 
 _ENDINGS = {
     RunState.RUNNING: "Not finished: still running, or its process was killed",
@@ -92,7 +92,7 @@ def sentences_of(report: Report) -> Iterator[str]:
 
 
 def _of_ranges(report: Report, seen: RangesSeen) -> Iterator[str]:
-    """What this machine does not know of a run in ranges, on which others may work."""
+    """What this machine does not know about a run in ranges, which others may work on."""
     if not report.alive or not seen.total:
         yield (
             "The run is in ranges, and others may work on it: `bulkup list --all`, with its "
@@ -137,7 +137,7 @@ def _is_over_budget(report: Report) -> bool:
 
 
 def _error_leads(report: Report) -> bool:
-    """An error ended the run: then the error is the headline."""
+    """Whether an error ended the run, so that the error is the headline."""
     return report.state is RunState.FAILED and not report.dry_run and not _is_over_budget(report)
 
 
@@ -170,7 +170,7 @@ def _ending(report: Report) -> str:
 
 
 def _drifts(report: Report) -> bool:
-    """What the run did was not what its plan says, and stopped it."""
+    """Whether the run was stopped because it drifted from its plan."""
     return report.state is RunState.STOPPED and report.plan is not None and bool(report.plan.drift)
 
 
@@ -187,9 +187,9 @@ def _counts(report: Report) -> str:
 
 
 def _took(report: Report) -> str:
-    """The time since the last resume: nothing ran between an interruption and the resume."""
+    """How long the run took; for a resumed run, the time since the last resume."""
     if report.state is RunState.RUNNING and report.alive is not None:
-        return ""  # nobody has noted it yet
+        return ""  # not recorded yet
     took = duration(report.elapsed_s)
     return f" in {took}" if report.runners <= 1 else f" ({took} since the last resume)"
 
@@ -244,7 +244,7 @@ def _meaning(report: Report) -> Iterator[str]:
 
 
 def _kept_failures(report: Report) -> Iterator[str]:
-    """A resume does not repeat what failed within the budget."""
+    """Say that resuming does not repeat what failed within the budget."""
     is_over = _is_over_budget(report)
     failed = report.counts.failed - (1 if is_over else 0)  # one has stopped the run
     if failed <= 0 or report.spaces:
@@ -281,7 +281,7 @@ def _not_done(report: Report) -> str:
 
 
 def already_done(event: AlreadyDone) -> str:
-    """`already done as RUN, ...`: after the name of the updater."""
+    """`already done as RUN, ...`, to follow the name of the updater."""
     counts, ago = event.counts, rough_age(event.ago_s)
     who = f" by {clean(event.who)}" if event.who else ""
     failed = f", {counts.failed:,} of them failed" if counts.failed else ""

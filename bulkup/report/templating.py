@@ -1,5 +1,4 @@
-"""HTML from templates: whatever is put into one is escaped, and a name that is not there is an
-error."""
+"""HTML from templates: every value is escaped, and an undefined name is an error."""
 
 from __future__ import annotations
 
@@ -33,8 +32,8 @@ def environment() -> Environment:
 
 
 def compile_all() -> None:
-    """Compile every template, which takes 60 ms once per process, and otherwise happens when the
-    first run ends."""
+    """Compile every template. This takes 60 ms once per process, and would otherwise happen when
+    the first run ends."""
     for name in environment().list_templates(["jinja"]):
         environment().get_template(name)
 
@@ -44,7 +43,8 @@ def rendered(template: str, **values: Any) -> str:
 
 
 def rendered_page(template: str, generator: str, **values: Any) -> str:
-    """A whole file that extends `base.html.jinja`. `generator`: says in its head what made it."""
+    """A complete file that extends `base.html.jinja`. `generator`: says in its head what made
+    it."""
     from markupsafe import Markup
 
     css = Markup(stylesheet())  # noqa: S704 (our own)
@@ -57,5 +57,5 @@ def stylesheet() -> str:
 
 
 def is_page_of(generator: str, beginning: bytes) -> bool:
-    """Whether a file begins like a page that `generator` has made."""
+    """Whether a file begins like a page made by `generator`."""
     return f'<meta name="generator" content="{generator}">'.encode() in beginning

@@ -85,7 +85,7 @@ class Detail:
     """Only the summary, failures and errors."""
     verbose: int = 0
     progress: ProgressStyle = ProgressStyle.AUTO
-    """PLAIN or TTY, whatever stderr is; AUTO: that decides."""
+    """PLAIN and TTY apply whatever stderr is; AUTO depends on it."""
 
 
 class TerminalPrinter(Printer):
@@ -111,8 +111,8 @@ class TerminalPrinter(Printer):
         if not self._quiet:
             self._view = progress_view(
                 detail.progress, self._err, self._err_stream, clock, now,
-                # What an updater prints appears above the bar. But a stdout that is a file or a
-                # pipe has nothing to do with the bar, and gets what is printed to it.
+                # What an updater prints to a terminal appears above the bar. A stdout that is a
+                # file or a pipe has nothing to do with the bar, and gets what is printed to it.
                 captures_stdout=self._out_stream.isatty, on_key=self._key,
             )  # fmt: skip
         self._run_id = self._state_file = ""
@@ -253,7 +253,7 @@ class TerminalPrinter(Printer):
         warning, *details = clean_message(event.message)
         self._say(f"Warning: {warning}", "yellow")
         if self._group is not None and self._group.title == "migrations":
-            # Of these no summary follows, which would have them.
+            # No summary of the migrations follows, which would show these.
             for line in details:
                 self._say(f"  {line}")
 
@@ -293,7 +293,7 @@ class TerminalPrinter(Printer):
         if report.dry_run and self._changes:
             seen = changes_sentence(self._changes, self._changes_shown)
             summary = replace(summary, sentences=(*summary.sentences, seen))
-            self._changes = self._changes_shown = 0  # another run may follow: an undo has several
+            self._changes = self._changes_shown = 0  # more runs may follow: an undo has several
         if not self._verbose:
             summary = summary.brief()
         if self._out.is_terminal:

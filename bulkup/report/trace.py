@@ -1,11 +1,11 @@
 """A trace of runs, in the trace event format that Perfetto and Chrome show.
 
-The file is a JSON array with one event a line, written as they come, so memory does not grow. The
-`]` at its end comes when the command ends. Without it (the process was killed) the file is not
-valid JSON, but the format allows for that: the viewers show what is there.
+The file is a JSON array with one event per line. Each is written as it happens, so memory does not
+grow. The `]` at its end comes when the command ends. Without it (the process was killed) the file
+is not valid JSON, but the format allows for that: the viewers show what is there.
 
-Each run is a process of the trace, with a track for what its thread does and some for each shard:
-its handlers, its pages, and as many for commits as are in flight at once.
+Each run is shown as a process, with a track for what its thread does and several for each shard:
+one for its handlers, one for its pages, and as many for commits as are in flight at once.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TITLES = {SpanKind.HANDLE: "handlers", SpanKind.PAGE: "pages", SpanKind.COMMIT:
 class TraceFile(Closing):
     """An observer of spans and a listener of events.
 
-    `on_loss` is called once, with a sentence, when the file cannot be written any more; a full disk
+    `on_loss` is called once, with a sentence, when the file can no longer be written; a full disk
     is no reason to end a run.
     """
 
@@ -56,16 +56,17 @@ class TraceFile(Closing):
         on_loss: Callable[[str], None] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises UsageError for a file that is not a trace, StateError."""
+        """Raises UsageError for a file that is not a trace, StateError for one that cannot be
+        written."""
         check_replaceable(path, lambda beginning: beginning.startswith(_HEAD), "a trace")
         self._path = path
         self.on_loss = on_loss
         self._monotonic = monotonic
         self._zero = monotonic()
         self._run = 0
-        """Number of the present run; 0: none has begun."""
+        """Number of the current run; 0 before the first."""
         self._tracks: dict[tuple[int, str, int], int] = {}
-        """The tracks of the present run, by shard, title and lane."""
+        """The tracks of the current run, by shard, title and lane."""
         self._free_from: dict[tuple[int, str], list[float]] = {}
         """When the last span of each lane ends."""
         self._file: IO[bytes] | None
@@ -144,7 +145,7 @@ class TraceFile(Closing):
         for name, value in values.items():
             head = {"name": name, "ph": "C", "ts": self._micros(self._monotonic())}
             self._event({**head, "tid": 0, "args": {"value": value}})
-        self._flush()  # about once a second: a kill costs no more than that
+        self._flush()  # about once a second: a kill loses no more than that
 
     def _instant(self, name: str, category: str, **args: Any) -> None:
         head = {"name": _short(name), "cat": category, "ph": "i", "s": "p"}
@@ -204,7 +205,7 @@ class TraceFile(Closing):
     def _lose(self, error: OSError) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with suppress(OSError):  # it writes what is buffered first, and closes in any case
+            with suppress(OSError):  # `close` first writes what is buffered, and closes in any case
                 file.close()
         self.on_loss(
             f"cannot write {clean(str(self._path))} ({error.strerror or error}); the run "

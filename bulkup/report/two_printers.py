@@ -1,4 +1,4 @@
-"""Printers in addition to another one: for progress on stderr, whatever stdout shows."""
+"""Printers to combine with another: for progress on stderr, whatever stdout shows."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from bulkup.report.text import clean
 
 
 class Nowhere(io.StringIO):
-    """Takes text and drops it."""
+    """Drops what is written to it."""
 
     def write(self, text: str) -> int:
         return len(text)
 
 
 class Beside(Printer):
-    """Both get everything. `progress`, the one that has the progress, answers who asks for it."""
+    """Passes everything to both printers, except that only `progress`, which shows the progress,
+    answers `status`."""
 
     def __init__(self, results: Printer, progress: Printer) -> None:
         self._results = results
@@ -79,7 +80,7 @@ class LinesBeside(JsonPrinter):
         super().__call__(event)
 
     def status(self) -> None:
-        """A line of progress, though there may have been one in this second."""
+        """Write a line of progress, even if there was one within the last second."""
         if self._latest is not None:
             self.lines.write("progress", progress_fields(self._latest))
 

@@ -33,17 +33,17 @@ TOTAL_TIMEOUT_S = 60.0
 """For everything, with all attempts and the pauses between them."""
 FIRST_PAUSE_S = 0.5
 MAX_PAUSE_S = 15.0
-"""Also where the server asks for more (`Retry-After`)."""
+"""Even if the server asks for more (`Retry-After`)."""
 MAX_REDIRECTS = 3
 _SAME_REQUEST = (307, 308)
-"""Redirects that keep the method. After the others a POST would become a GET."""
+"""Redirects that keep the method. After any other, a POST would become a GET."""
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REASON = re.compile(r"[a-z][a-z_]{2,40}")
-"""What Slack answers: `no_service`, `invalid_token`."""
+"""Slack's error codes: `no_service`, `invalid_token`."""
 
 
 class _Again(Exception):
-    """The attempt has failed, and another one may not."""
+    """The attempt has failed, but another one may succeed."""
 
     def __init__(self, why: str, after_s: float = 0.0) -> None:
         super().__init__(why)
@@ -52,7 +52,7 @@ class _Again(Exception):
 
 
 class _Refused(Exception):
-    """No other attempt would help."""
+    """The attempt has failed, and no other one would help."""
 
 
 def payload(report: Report, summary: Summary) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def post_report(
 ) -> Delivery:
     """Post the report; returns within `total_timeout_s`, with a message for the user.
 
-    Never raises because of the network, the server or a Ctrl-C. What was sent again after a lost
-    answer may arrive twice.
+    Never raises because of the network, the server or a Ctrl-C. If an answer was lost, the report
+    may arrive twice.
     """
     outcome: list[Delivery] = []
     is_over = threading.Event()
@@ -104,7 +104,7 @@ def post_report(
             # Only its type: the message may hold the address.
             outcome.append(_unsent(to, f"bulkup has a bug, {type(error).__name__}"))
 
-    # In a thread: a name lookup has no timeout, and a socket's starts again with each byte.
+    # In a thread: a name lookup has no timeout, and a socket's timeout restarts with each byte.
     worker = threading.Thread(target=post, name="bulkup-webhook", daemon=True)
     try:
         worker.start()
@@ -167,7 +167,7 @@ def _post(session: Session, body: bytes, to: Webhook, timeout_s: float) -> None:
                 },
                 timeout=timeout_s,
                 allow_redirects=False,
-                stream=True,  # the answer's length is the server's choice
+                stream=True,  # the server chooses how long its answer is
             )
         except requests.exceptions.SSLError:
             raise _Refused("its certificate is not valid, or it speaks no TLS") from None
@@ -188,7 +188,7 @@ def _post(session: Session, body: bytes, to: Webhook, timeout_s: float) -> None:
 
 
 def _judge(answer: Response, url: str) -> str | None:
-    """None: the report has arrived. Otherwise the address to post it to. Raises _Again,
+    """None if the report has arrived, otherwise the address to post it to. Raises _Again,
     _Refused."""
     status = answer.status_code
     if 200 <= status < 300:
@@ -205,7 +205,7 @@ def _judge(answer: Response, url: str) -> str | None:
 
 
 def _same_place(url: str, location: str) -> str | None:
-    """Where a redirect leads, if that is on the same host; None: elsewhere, or nowhere."""
+    """Where a redirect leads if that is on the same host; None if it is elsewhere or not valid."""
     try:
         following = urljoin(url, location)
         here, there = urlsplit(url), urlsplit(following)
@@ -214,13 +214,13 @@ def _same_place(url: str, location: str) -> str | None:
             there.hostname,
             there.port,
         )
-    except ValueError:  # it is no address
+    except ValueError:  # not a valid address
         return None
     return following if is_same and "@" not in there.netloc else None
 
 
 def _reason(answer: Response) -> str:
-    """The server's word for it, if it is one; anything longer might repeat the address."""
+    """The server's error code, if it is a single word; anything longer might repeat the address."""
     import requests
 
     try:

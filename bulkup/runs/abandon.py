@@ -24,10 +24,10 @@ from bulkup.state.run_records import Ledger
 
 @contextmanager
 def open_to_abandon(name: str, state_dir: Path) -> Iterator[Checkpoint | None]:
-    """Lock and open the checkpoint of the run with this id, or with this unambiguous prefix of one.
-    None: it is not in this state directory.
+    """Lock and open the checkpoint of the run with this id or unambiguous id prefix. Yields None if
+    the run is not in this state directory.
 
-    Raises HeldError while a process of this machine executes it, UsageError, StateError.
+    Raises HeldError while a process on this machine executes it, UsageError, StateError.
     """
     try:
         folder = find_run(state_dir, name, ABANDON.fits)
@@ -50,8 +50,8 @@ def abandon_by_hand(
     *,
     confirm: Callable[[RunInfo, Counts], bool],
 ) -> bool:
-    """Abandon a run that Datastore or the checkpoint knows. False: `confirm` has returned False,
-    and nothing was done.
+    """Abandon a run that Datastore or the checkpoint knows. Returns False if `confirm` returned
+    False; then nothing was done.
 
     Raises NotFoundError when there is no such run or it is over, HeldError while a process holds
     it, CallError.
@@ -64,11 +64,11 @@ def abandon_by_hand(
             checkpoint.counts(),
         )
         if record is not None and record.run_info.created != run_info.created:
-            record = None  # that of a later run whose id was made from the same name
+            record = None  # it is of a later run whose id was made from the same name
     if record is not None:
         run_info, state = record.run_info, record.state
         known = [record.counts] if checkpoint is None else [record.counts, checkpoint.counts()]
-        counts = max(known, key=lambda one: one.handled)  # a renewal of the lease is behind
+        counts = max(known, key=lambda one: one.handled)  # the record may lag behind
     elif checkpoint is None:
         raise NotFoundError(
             f"there is no run {run_id!r} in this state directory or on this target; "
@@ -82,7 +82,7 @@ def abandon_by_hand(
     if record is not None:
         clock = replace(Clock(), unix=ledger.server_time.now)
         abandon(ledger, record, reason, clock=clock, stop=StopRequest())
-        if record.plan is not None:  # of the data as it was before the run
+        if record.plan is not None:  # it is for the data before the run
             why = f"was given up with run {run_id}"
             ledger.approvals().spend(record.plan.identity, why, plan_id=record.plan.plan_id)
     if checkpoint is not None:

@@ -24,8 +24,8 @@ from bulkup.state.taking import WAIT_STEP_S, take
 
 
 class CutMeanwhile(Exception):
-    """Another process has cut the run into ranges since its record was read: it is joined, and not
-    executed."""
+    """Another process has cut the run into ranges since its record was read, so this process must
+    join the run instead of executing it."""
 
 
 @contextmanager
@@ -57,11 +57,11 @@ def open_checkpoint(run_info: RunInfo, prepared: PreparedRun) -> Iterator[Checkp
 
 
 def _as_here(run_info: RunInfo, prepared: PreparedRun) -> RunInfo:
-    """What the checkpoint keeps of a run that another machine may have started.
+    """The facts that the checkpoint stores about a run that another machine may have started.
 
-    A later `bulkup resume` loads what the checkpoint names and connects to its target. So these
-    are the ones of this command, and not what the record says: anybody may have written that who
-    may write to the Datastore, and paths and addresses may be others on that machine anyway.
+    A later `bulkup resume` loads the updater that the checkpoint names, and connects to its target.
+    So these come from this command and not from the record, which anybody who may write to the
+    Datastore may have written. Besides, paths and addresses may be different on the other machine.
     """
     source = prepared.source
     return replace(
@@ -100,8 +100,9 @@ def lock_folder(folder: Path, context: RunContext) -> RunLock:
 
 
 def _is_of_another_run(folder: Path, run_info: RunInfo) -> bool:
-    """A run id made from a name (a migration, a namespace) is used again on another target, and on
-    an emulator that was emptied. The old checkpoint says nothing about the new run."""
+    """Whether the folder belongs to another run with the same id. An id made from a name (a
+    migration, a namespace) is used again on another target, and on an emulator that was emptied.
+    The old checkpoint says nothing about the new run."""
     with closing(Checkpoint.open(folder, check=False)) as checkpoint:
         return checkpoint.run_info.created != run_info.created
 
@@ -151,7 +152,8 @@ def acquire_lease(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoi
 
 
 def check_same_identity(record: RunRecord, identity: str) -> None:
-    """A run id made from a name may have been used by a checkout with other code.
+    """Check that the record is of the same work: a run id made from a name may have been used by a
+    checkout with other code.
 
     Raises MismatchError.
     """

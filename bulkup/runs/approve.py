@@ -1,4 +1,4 @@
-"""Approve a plan: what `bulkup approve` calls. No code of the user is loaded."""
+"""Approve a plan: what `bulkup approve` calls. No user code is loaded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Approved:
 
 
 def target_of(file: PlanFile, options: TargetOptions) -> TargetOptions:
-    """The target options, with those of the plan where the user gave none."""
+    """The target options that the user gave; those that were not given come from the plan."""
     planned = file.plan.work.target
     return TargetOptions(
         project=options.project or planned.project,
@@ -43,9 +43,9 @@ def approve_plan(
 ) -> Approved | None:
     """Record that the user of this process approves a plan.
 
-    `agreed` is called with the approval that the new one replaces. None: it has returned False, and
-    nothing was done. Raises MismatchError for a plan of another target, HeldError, StateError,
-    CallError.
+    `agreed` is called with the approval that the new one replaces, if there is one. Returns None if
+    it returned False; then nothing was done. Raises MismatchError for a plan for another target,
+    HeldError, StateError, CallError.
     """
     work = file.plan.work
     if work.target != target:

@@ -1,7 +1,7 @@
-"""Everything that is known of a run in one file, for a bug report, and such a file opened again.
+"""Writes everything known about a run into one file for a bug report, and opens such a file.
 
-By default values are redacted (`core/redaction.py`). A bundle is opened as the folder of a run, in
-a temporary state directory, so that whatever reads a run's folder reads a bundle, too.
+By default, values are redacted (`core/redaction.py`). A bundle is opened as the folder of a run, in
+a temporary state directory, so whatever reads a run's folder can also read a bundle.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from bulkup.state.timeline import TIMELINE_NAME, line_of, read_timeline
 
 MAX_FAILURES = 5_000
 MAX_LOG_LINES = 5_000
-"""The first ones."""
+"""Only the first failures and log lines are kept."""
 _PACKAGES = (
     "click", "google-api-core", "google-auth", "google-cloud-datastore", "google-cloud-ndb",
     "gevent", "grpcio", "jinja2", "lark", "opentelemetry-api", "proto-plus", "protobuf", "pydantic",
@@ -58,7 +58,7 @@ def make_bundle(folder: Path, *, with_values: bool = False) -> Bundle:
     """A bundle of the run in this folder. The same run gives the same bundle. Raises StateError."""
     try:
         with closing(Checkpoint.open(folder, check=False)) as checkpoint:
-            # Only this folder has it, and it stays the same.
+            # The id of the file is known only in this folder, and never changes.
             secret = checkpoint.status().file_id.encode()
             redactor = Redactor(secret, keeps_values=with_values)
             failures = [*islice(checkpoint.failures(), MAX_FAILURES)]
@@ -87,7 +87,8 @@ def make_bundle(folder: Path, *, with_values: bool = False) -> Bundle:
 
 
 def _environment() -> dict[str, Any]:
-    """Of the process that makes the bundle; `run.json` has those that have worked on the run."""
+    """The environment of the process that makes the bundle. `run.json` names the processes that
+    worked on the run."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -102,7 +103,7 @@ def _environment() -> dict[str, Any]:
         "system": platform.platform(),
         "processors": os.cpu_count(),
         "packages": versions,
-        # Their values may be secret, or private.
+        # Only their names: the values may be secret or private.
         "variables": sorted(name for name in os.environ if name.startswith(prefixes)),
     }
 
@@ -195,7 +196,7 @@ def _failure(failure: Failure, redactor: Redactor) -> dict[str, Any]:
 
 
 def _sample(sample: Sample, redactor: Redactor) -> Sample:
-    # A health check is the user's, and so is what it says.
+    # A health check belongs to the user, so its output is the user's text.
     is_users = sample.phase is Phase.HELD
     why = redactor.users_text(sample.why) if is_users else redactor.message(sample.why)
     return replace(sample, why=why, limit_why=redactor.message(sample.limit_why))
@@ -272,7 +273,8 @@ _EVENTS: Mapping[str, Mapping[str, _Redact]] = {
         "successor": lambda value, redactor: redactor.run_id(str(value)),
     },
 }
-"""What stays of each type of event. Of later types nothing does but when they happened."""
+"""Which fields are kept of each event type. Of other types, only the time, the runner and the type
+are kept."""
 
 
 def _json(fields: Mapping[str, Any]) -> bytes:
@@ -305,13 +307,13 @@ def _last(lines: Iterable[str]) -> bytes:
 
 @contextmanager
 def opened_bundle(path: Path) -> Iterator[Path]:
-    """The folder of a run with what the bundle says of it, until the block ends. Raises
+    """Unpack a bundle into the folder of a run, which exists until the block ends. Raises
     UsageError."""
     bundle = read_bundle(path)
     with tempfile.TemporaryDirectory(prefix="bulkup-bundle.") as temporary:
         try:
             folder = _unpacked(bundle, Path(temporary))
-            run_facts(folder)  # whatever it refuses is no run
+            run_facts(folder)  # what it refuses is not a run
         except _DAMAGE as error:
             raise damaged(path) from error
         yield folder

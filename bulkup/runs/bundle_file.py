@@ -1,7 +1,7 @@
 """The file of `bulkup bundle`: a zip archive of a few JSON files with fixed names.
 
-Archives come from strangers: nothing is unpacked to where a name in it says, and no more is read
-than a bundle can hold.
+Archives come from strangers. So names in an archive never decide where something is unpacked, and
+no more is read than a bundle can hold.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ PARTS = (
     HEAD, "environment.json", "run.json", "failures.jsonl", "log_lines.jsonl", "events.jsonl",
     "timeline.jsonl",
 )  # fmt: skip
-"""In this order, which `is_bundle` relies on."""
+"""The order matters: `is_bundle` expects the head first."""
 MAX_PART_BYTES = 10_000_000
-"""Of one part, unpacked."""
+"""The size of one part, unpacked."""
 MAX_FILE_BYTES = 50_000_000
 MAX_MEMBERS = 100
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
-"""The same content makes the same file."""
+"""A fixed time, so that the same content makes the same file."""
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError,
     RecursionError, OverflowError,
 )  # fmt: skip
-"""What Python's reader of archives raises for those that are damaged, encrypted or strange."""
+"""What Python's `zipfile` raises for archives that are damaged, encrypted or not supported."""
 
 
 @dataclass(frozen=True)
 class Bundle:
     run_id: str
     version: str
-    """Of bulkup, which made it; untrusted."""
+    """The version of bulkup that made it; untrusted."""
     has_values: bool
     parts: Mapping[str, bytes]
-    """By name, without the head; untrusted. One that is missing is empty."""
+    """The parts by name, without the head; untrusted. A missing part counts as empty."""
 
     def part(self, name: str) -> bytes:
         return self.parts.get(name, b"")
 
 
 def is_bundle(beginning: bytes) -> bool:
-    """Whether a file that begins so is a bundle."""
+    """Whether a file with this beginning is a bundle."""
     return beginning.startswith(b"PK\x03\x04") and beginning[30:].startswith(HEAD.encode())
 
 
 def write_bundle(path: Path, bundle: Bundle) -> int:
-    """Write a file of mode 0600, all of it or nothing; returns its size. Raises StateError."""
+    """Write the whole file or nothing, with mode 0600, and return its size. Raises StateError."""
     head = {
         "format": FORMAT,
         "bulkup": bundle.version,
@@ -93,7 +93,7 @@ def write_bundle(path: Path, bundle: Bundle) -> int:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Raises UsageError, in one sentence, for anything else than a bundle."""
+    """Read a bundle. Raises UsageError, with a message of one sentence, for any other file."""
     shown = visible(str(path))
     try:
         with path.open("rb") as file:
@@ -122,7 +122,7 @@ def _parsed(data: bytes, shown: str) -> Bundle:
         names = [member.filename for member in members]
         if len(members) > MAX_MEMBERS or len({*names}) != len(names):
             raise ValueError("members")
-        # Others are of a later version, or somebody else's; nobody looks at them.
+        # Other members come from a later version or from somebody else, and are ignored.
         known = {name: _read(archive, name) for name in PARTS if name in names}
     head: dict[str, Any] = json.loads(known.pop(HEAD))
     version, run_id = head["bulkup"], head["run_id"]
@@ -137,7 +137,7 @@ def _parsed(data: bytes, shown: str) -> Bundle:
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Bounded, whatever the archive says of its size."""
+    """Read one part. The size is limited, whatever the archive says about it."""
     with archive.open(name) as file:
         data = file.read(MAX_PART_BYTES + 1)
     if len(data) > MAX_PART_BYTES:

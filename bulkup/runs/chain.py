@@ -1,4 +1,4 @@
-"""Execute the runs of a chain: an updater's run, then that of its successor, and so on."""
+"""Execute the runs of a chain: an updater's run, then its successor's, and so on."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ def _read_again(prepared: PreparedRun, record: RunRecord) -> RunRecord:
 
 
 def unfinished_from(ledger: Ledger, run_id: str) -> RunRecord | None:
-    """The unfinished run of a chain, from this one on; None: all are over. Raises CallError."""
+    """The unfinished run of a chain, starting at this one; None if all are over. Raises
+    CallError."""
     record = ledger.read(run_id)
     while record is not None and record.state is RunState.FINISHED:
         record = ledger.read(next_id(record.run_info.run_id))

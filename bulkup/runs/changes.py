@@ -1,4 +1,4 @@
-"""What a run has changed, from its undo log: what `bulkup show --changes` prints."""
+"""The changes that a run made, from its undo log: what `bulkup show --changes` prints."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from bulkup.state.undo_log import Change, UndoLog, first_landed
 
 
 def changes_of(checkpoint: Checkpoint, key: str | None = None) -> Iterator[WouldChange]:
-    """The writes of a run that were applied, in the order they were sent.
+    """The applied writes of a run, in the order they were sent.
 
-    `key`: only those of this entity. Raises UsageError for what is not a key, StateError for a run
-    whose before-images are not all here.
+    `key`: only the writes of this entity. Raises UsageError if it is not a key, StateError if not
+    all before-images of the run are here.
     """
     wanted = None if key is None else typed_key(key.strip())
     if key is not None and wanted is None:
@@ -47,14 +47,14 @@ def changes_of(checkpoint: Checkpoint, key: str | None = None) -> Iterator[Would
 
 
 FIRST_BYTES = 16 * 1024 * 1024
-"""Of an undo log, as far as `first_changes` reads: a batch is at most 10 MiB."""
+"""How much of an undo log `first_changes` reads. A batch has at most 10 MiB."""
 
 
 def first_changes(run_folder: Path) -> Iterator[WouldChange]:
-    """The first writes of a run of which the undo log says that they were applied.
+    """The first writes of a run that its undo log records as applied.
 
-    Unlike `changes_of` this reads only the beginning of the log, so it is quick for any run, and
-    may be asked while the run is at work. Raises StateError.
+    Unlike `changes_of`, this reads only the beginning of the log, so it is quick for any run, and
+    may be called while the run is in progress. Raises StateError.
     """
     for change in first_landed(run_folder, FIRST_BYTES):
         event = _described(change, None)

@@ -37,24 +37,25 @@ class RunContext:
     """Sees what runs spend their time on (`core/spans.py`)."""
     stop: StopRequest = field(default_factory=StopRequest)
     resume_command: Callable[[], str] | None = None
-    """The command that continues this work, as things are then; None: `bulkup resume RUN`."""
+    """Returns the command that continues this work at that moment; None: `bulkup resume RUN`."""
     repeated: tuple[str, ...] = ()
-    """Options as they are typed that a run does not keep, so a proposed command repeats them."""
+    """Options, as typed, that a run does not store. A proposed command repeats them."""
     allow_empty: bool = False
-    """Run also where the kind that the query names is not there, but a similar one is."""
+    """Run even if the query's kind does not exist, but a similar one does."""
     gate: bool = False
     """Begin to write only after a dry pass without failures (`--gate clean`)."""
     plan: PlanFile | None = None
-    """The plan that the run carries out (`--plan`); None: it is held to none."""
+    """The plan that the run carries out (`--plan`); None: no plan was given."""
     asks_for_approval: Callable[[TargetInfo], str | None] = lambda _: None
-    """`target prod`, if runs there must have an approved plan; None: they need not."""
+    """For a target whose runs need an approved plan, returns its name, such as `target prod`; for
+    others None."""
     once: bool = False
     """Do nothing if a run has finished the same work before."""
     until_clean: bool = False
     """Repeat the run until a pass finds nothing to write."""
     on_done: Callable[[AlreadyDone], bool] | None = None
-    """Called before work that was done before is done again; may raise. False: nobody knows of it
-    yet, so warn. None: warn."""
+    """Called before work that was already done is done again; may raise. It returns False if nobody
+    was told, and a warning follows. None: always warn."""
     carried: CarriedSteering = field(default_factory=CarriedSteering)
     """How the last run of this command was steered; shared by its runs."""
     typed: frozenset[str] | None = None
@@ -63,20 +64,20 @@ class RunContext:
     known_places: list[Any] = field(default_factory=list)
     """What `runs/missing_kind.py` has found in several namespaces; shared by their runs."""
     waited_from: list[float] = field(default_factory=list)
-    """When this process began to wait for a file that another one had open, by `clock`; empty: it
-    has not waited."""
+    """When, by `clock`, this process began to wait for a file that another process had open; empty
+    if it has not waited."""
     owns_process: bool = False
     """The process works for this context alone; False: a program has called `bulkup.run`."""
     reports_itself: bool = False
-    """The caller saves and mails reports, and then notes that they are `reported`; False: a report
-    that has reached the listener is."""
+    """True: the caller saves and mails reports, and then marks them as `reported`. False: a report
+    counts as reported once the listener has it."""
     reads_beside: bool = False
-    """Nothing is written: if another process serves the file of an embedded Datastore, ask that
-    one."""
+    """Nothing is written, so if another process serves the file of an embedded Datastore, read
+    through that process."""
     typed_as: Path | None = None
-    """`state_dir` as it was given; itself is made absolute."""
+    """`state_dir` as it was given. `state_dir` itself is made absolute."""
     started_in: str = field(default_factory=current_directory)
-    """The updater may change the current directory."""
+    """The current directory at the start. The updater may change it later."""
 
     def __post_init__(self) -> None:
         if self.typed_as is None:
@@ -89,11 +90,11 @@ class RunContext:
 
     @property
     def typed_state_dir(self) -> Path:
-        """`state_dir` as the user gave it, for what is shown."""
+        """`state_dir` as the user gave it, for display."""
         return self.typed_as or self.state_dir
 
     def containment(self, target: Target | None) -> Containment:
-        """What clients may do that user code makes itself. `target`: None if there is none."""
+        """What clients that user code creates may do. `target`: None if there is none."""
         return Containment(
             target,
             dry_run=self.options.dry_run,
@@ -105,21 +106,21 @@ class RunContext:
         """The command that continues a run."""
         if self.resume_command is not None:
             return self.resume_command()
-        # A word would replace what `bulkup tune` has set meanwhile, and the run keeps that.
+        # Leave out what `bulkup tune` has set: the run keeps it, and an option would replace it.
         words = self.options.words(but=self.carried.steering.tuning.stored())
         return resume_command(run_id, self.typed_state_dir, [*words, *self.repeated])
 
     def shown(self, path: Path) -> str:
-        """A path in the state directory, in the way the user gave that directory."""
+        """A path in the state directory, written the way the user gave that directory."""
         return str(self.typed_state_dir / path.relative_to(self.state_dir))
 
     def by_server_time(self, rpc: Rpc) -> RunContext:
-        """The same, with the time of the connection's server in place of this machine's."""
+        """The same context, with the time of the connection's server instead of this machine's."""
         return replace(self, clock=replace(self.clock, unix=rpc.server_time.now))
 
     def connect(self, target: Target) -> Rpc:
-        """Open a connection whose calls are retried as the options say, and not long after a stop
-        request."""
+        """Open a connection whose calls are retried as the options say, but only briefly after a
+        stop request."""
         policy = RetryPolicy(
             self.options.retry_for_s, stopping_s=self.stop.seconds, stopped_by=self.stop.error
         )
@@ -129,8 +130,8 @@ class RunContext:
 
 
 class _SilenceWatch:
-    """Names, once, a server that has answered and does not any more, before a run shows its
-    progress. A server that has never answered is soon given up, and its error names it."""
+    """Warns, once, of a server that has stopped answering, before a run shows its progress. A
+    server that has never answered is soon given up, and that error names it."""
 
     def __init__(self, rpc: Rpc, listener: Listener) -> None:
         self._rpc, self._listener = rpc, listener

@@ -30,8 +30,9 @@ def diff(
 ) -> DiffReport:
     """Compare two sides.
 
-    `on_difference` gets the first `sample` differences of each kind of change, in the order of
-    keys, once all is compared; None: every difference, as it is found. Raises BulkupError.
+    `on_difference` gets the first `sample` differences of each kind of change, in key order, once
+    everything is compared. If `sample` is None, it gets every difference as it is found. Raises
+    BulkupError.
     """
     check_scope(scope)
     clock = Clock()
@@ -71,7 +72,7 @@ def diff(
 
 
 def to_show(difference: Difference, side: Side) -> EntityDifference:
-    """`side`: whose key is shown."""
+    """The difference as it is shown. `side`: the side whose key is shown."""
     names = difference.names
     before = properties_of(difference.a and difference.a.entity, names)
     after = properties_of(difference.b and difference.b.entity, names)

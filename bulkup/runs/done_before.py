@@ -1,7 +1,7 @@
-"""Work that a run finished before: found by its run record, which stays in Datastore.
+"""Finds work that a run has finished before, from its run record, which stays in Datastore.
 
-Two runs are of the same work if updater, parameters and query are the same; they are the same work
-done twice only if the source of the updater is the same, too.
+Two runs do the same work if updater, parameters and query are the same. The second one repeats the
+first only if the source of the updater is the same, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bulkup.state.record import RunRecord
 from bulkup.state.run_records import Ledger
 
 MOST_UNLISTED = 1000
-"""How many records of earlier versions are read."""
+"""How many records of runs that earlier versions finished are read."""
 
 
 def find_done(
@@ -32,10 +32,11 @@ def find_done(
     run_info: RunInfo,
     settled: Container[str] = frozenset(),
 ) -> AlreadyDone | None:
-    """The last run that finished this work, if any; one with the same source before others.
+    """The last run that finished this work, if any. A run with the same source is preferred.
 
-    A chain has finished when its last run has. `settled`: retries whose outcome is known here; what
-    they, and those before them, were about has failed again. Raises CallError.
+    A chain has finished when its last run has. `settled`: retries whose outcome is known here. The
+    entities of these and of all earlier retries have failed again, so they do not count. Raises
+    CallError.
     """
 
     def done_of(records: Iterable[RunRecord]) -> _Done | None:
@@ -56,7 +57,8 @@ def find_done(
 def _of_earlier_versions(
     finished: FinishedRuns, run_info: RunInfo, settled: Container[str]
 ) -> list[RunRecord]:
-    """Those with the same source come first, the last one before the others."""
+    """The runs that earlier versions finished: those with the same source first, and the latest
+    first."""
     firsts = [
         record
         for record in islice(finished.of_earlier_versions(), MOST_UNLISTED)
@@ -70,7 +72,7 @@ def _of_earlier_versions(
 
 
 def _finished_chain(ledger: Ledger, first: RunRecord) -> list[RunRecord] | None:
-    """The runs of a chain; None: not all of it is finished, or some of it is undone."""
+    """The runs of a chain; None if one of them is not finished or is undone."""
     chain = [first]
     while True:
         if is_undone(ledger, chain[-1]):
@@ -87,7 +89,7 @@ def _finished_chain(ledger: Ledger, first: RunRecord) -> list[RunRecord] | None:
 class _Done:
     chain: list[RunRecord]
     run_info: RunInfo
-    """Of the run that asks."""
+    """The facts of the run that asks."""
 
     @property
     def same_source(self) -> bool:
@@ -113,8 +115,8 @@ class _Done:
 
 
 def is_undone(ledger: Ledger, record: RunRecord) -> bool:
-    """Whether what a run changed was put back, all of it, and is not there again. Raises
-    CallError."""
+    """Whether everything that a run changed was put back, and has not all been brought back since.
+    Raises CallError."""
     if not record.undone_by or record.undone_partly:
         return False
     undo = ledger.read(record.undone_by)
@@ -133,14 +135,15 @@ def warning_of(done: AlreadyDone) -> Warned:
 
 
 def warn_or_ask(done: AlreadyDone | None, context: RunContext) -> list[Warned]:
-    """A warning, unless somebody was asked. Raises what the question raises."""
+    """The warning that the work was done before; empty if `on_done` has asked somebody. Raises what
+    `on_done` raises."""
     if done is None or (context.on_done is not None and context.on_done(done)):
         return []
     return [warning_of(done)]
 
 
 def report_of(prepared: PreparedRun, done: AlreadyDone) -> Report:
-    """The report of a command that has nothing to do. Its listener hears of it."""
+    """The report of a command that has nothing to do. The listener gets `done` as an event."""
     context, source = prepared.context, prepared.source
     context.listener(done)
     now = context.clock.now()

@@ -1,9 +1,9 @@
-"""Runs that are finished in Datastore, and of which nobody here has heard that they are.
+"""Reports runs that are finished in Datastore, but whose end was not reported here.
 
-Either the process that finished the run was killed before it had written that down and reported
-it. Its checkpoint knows the outcome of everything, so all that is left is to say so. Or another
-process has finished a run that this one was waiting for. In both cases nothing is handled, and the
-command delivers the report and ends as that run ended.
+Either the process that finished the run was killed before it recorded and reported the end. Its
+checkpoint knows the outcome of every entity, so only the report is missing. Or another process has
+finished a run that this one was waiting for. In both cases nothing is handled: the command delivers
+the report, and ends as that run ended.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def report_if_finished(
     checkpoint: Checkpoint,
     hint: str = "",
 ) -> Report | None:
-    """Deliver the report of a run that is finished and has not reported it; None: it is not, or
-    another runner has finished it. `record`: that of the checkpoint's run; None: it has none.
+    """Deliver the report of a finished run whose end was not reported. Returns None if the run is
+    not finished, was reported, or was finished by another runner. `record`: the record of the
+    checkpoint's run; None if it has none.
 
     Raises CallError.
     """
@@ -64,7 +65,7 @@ def report_if_finished(
 
 
 def report_stored(context: RunContext, checkpoint: Checkpoint) -> Report:
-    """Deliver the report of a run that is finished as its checkpoint says."""
+    """Deliver the report of a run that is finished according to its checkpoint."""
     message = f"run {checkpoint.run_info.run_id} is finished; this is its report"
     if is_unreported(checkpoint.folder):
         message = KILLED_BEFORE_REPORT.format(checkpoint.run_info.run_id)
@@ -72,9 +73,9 @@ def report_stored(context: RunContext, checkpoint: Checkpoint) -> Report:
 
 
 def report_unheard(prepared: PreparedRun, unfinished: RunRecord | None) -> Report | None:
-    """Deliver the reports of earlier runs of this work that are finished and could not say so;
-    return the last one. None: there are none. `unfinished`: the run of this work that is known not
-    to be finished. Raises CallError, StateError."""
+    """Deliver the reports of earlier runs of this work that are finished but were not reported.
+    Returns the last report; None if there are none. `unfinished`: the run of this work that is
+    known to be unfinished. Raises CallError, StateError."""
     last = None
     context, ledger = prepared.context, prepared.ledger
     for folder in unreported_runs(context.state_dir, prepared.identity):
@@ -97,7 +98,8 @@ def report_unheard(prepared: PreparedRun, unfinished: RunRecord | None) -> Repor
 
 
 def report_unheard_run(context: RunContext, ledger: Ledger, record: RunRecord) -> Report | None:
-    """The same, of a finished run. Raises CallError, StateError."""
+    """Deliver the report of one finished run if it was not reported; otherwise return None. Raises
+    CallError, StateError."""
     folder = context.state_dir / record.run_info.run_id
     if not is_unreported(folder):
         return None
@@ -108,7 +110,7 @@ def report_unheard_run(context: RunContext, ledger: Ledger, record: RunRecord) -
 
 
 def _is_ranged_and_done(record: RunRecord | None, checkpoint: Checkpoint) -> bool:
-    """Of a run that several processes have worked on, each reports the end."""
+    """Whether this is a finished run in ranges. Each process that worked on it reports its end."""
     return (
         record is not None
         and record.ranges is not None
@@ -125,7 +127,8 @@ def _by_another(record: RunRecord) -> str:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[Checkpoint | None]:
-    """A run's checkpoint, locked; None: there is none, or its process is alive and reports itself.
+    """Lock and open a run's checkpoint. Yields None if there is none, or if its process is alive
+    and will report the end itself.
 
     Raises StateError.
     """
@@ -146,7 +149,8 @@ def _opened(folder: Path) -> Iterator[Checkpoint | None]:
 
 
 def forget_unheard(prepared: PreparedRun) -> None:
-    """A new run of this work was asked for, so nobody waits for the reports of earlier ones."""
+    """Mark earlier runs of this work as reported: a new run was asked for, so nobody waits for
+    their reports."""
     for folder in unreported_runs(prepared.context.state_dir, prepared.identity):
         reported(folder)
 
@@ -154,9 +158,9 @@ def forget_unheard(prepared: PreparedRun) -> None:
 def report_finished_meanwhile(
     prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint
 ) -> Report | None:
-    """Deliver the report of a run that another process has finished while this one was to wait for
-    it (`--wait`); None: it was not finished, or nothing is known of it. `record`: as it was when
-    this process found it.
+    """Deliver the report of a run that another process finished while this one waited for it
+    (`--wait`). Returns None if this process was not to wait, the run is not finished, or nothing is
+    known about it. `record`: the record as this process found it.
 
     Raises CallError.
     """
@@ -180,7 +184,7 @@ def report_finished_meanwhile(
         checkpoint.end_work(now.state, f"ended by {who}", Exit.DONE, clean=True)
         reported(checkpoint.folder)
     else:
-        shutil.rmtree(checkpoint.folder)  # it was made for nothing
+        shutil.rmtree(checkpoint.folder)  # it was never used
     return report_record(prepared, now)
 
 
@@ -195,13 +199,13 @@ def report_record(prepared: PreparedRun, record: RunRecord) -> Report:
 
 
 def _was_finished_here(ledger: Ledger, record: RunRecord | None, checkpoint: Checkpoint) -> bool:
-    """Whether the runner of this checkpoint has finished the run in Datastore: the file knows the
-    outcome of all."""
+    """Whether this checkpoint's own runner has finished the run in Datastore. Then the checkpoint
+    knows the outcome of every entity."""
     if not checkpoint.only_end_left():
         return False
     if record is None:
-        # The record of such a run goes after its claim (`--no-record`), which goes with its end.
-        # A runner that had ended would have said so here.
+        # With `--no-record`, the run's end removes the claim, and the record is removed after that.
+        # A runner that was not killed would have recorded the end here.
         was_killed = checkpoint.status().state is RunState.RUNNING
         return was_killed and ledger.read_claim(checkpoint.run_info.identity) is None
     return (
@@ -212,7 +216,7 @@ def _was_finished_here(ledger: Ledger, record: RunRecord | None, checkpoint: Che
 
 
 def _note_end(ledger: Ledger, record: RunRecord | None, checkpoint: Checkpoint) -> None:
-    """Write down what the process that was killed has not."""
+    """Record the end of the run in the checkpoint, in place of the process that was killed."""
     successor = ledger.read(next_id(checkpoint.run_info.run_id))
     exit_code = final_exit(RunState.FINISHED, Exit.DONE, checkpoint.counts().failed)
     checkpoint.end_work(
@@ -249,7 +253,7 @@ def _deliver(context: RunContext, report: Report, message: str) -> Report:
 
 
 def _report_of_record(prepared: PreparedRun, record: RunRecord) -> Report:
-    """What Datastore knows of a run that was finished elsewhere."""
+    """The report of a run that was finished elsewhere, as far as Datastore knows it."""
     run_info, counts = record.run_info, record.counts
     started = datetime.fromisoformat(run_info.created)
     ended = record.ended_at() or started

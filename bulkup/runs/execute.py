@@ -89,7 +89,7 @@ def execute(
 
 
 def _warn_of_dropped(prepared: PreparedRun, checkpoint: Checkpoint) -> None:
-    """Say so when the run was only to work at times that this command does not know of."""
+    """Warn if the run was limited to certain times, and this command lacks the options for that."""
     dropped = prepared.context.options.dropped_when(checkpoint.status().asked)
     if not dropped:
         return
@@ -105,7 +105,7 @@ def _warn_of_dropped(prepared: PreparedRun, checkpoint: Checkpoint) -> None:
 
 
 def _spend_approval(prepared: PreparedRun, held: RunRecord) -> None:
-    """An approved plan is for one run, which is finished."""
+    """Mark the approved plan as used: it is for one run, which is finished."""
     plan = held.plan
     if plan is None or not plan.approved_by:
         return
@@ -144,7 +144,8 @@ def _prepared_execution(
     workers: WorkerPool | None = None,
     sampling: Sampling | KeySampling | None = None,
 ) -> Iterator[Execution]:
-    """What executes a run, or (`taken` None) a dry run; traced if that was asked for."""
+    """The execution of a run, or of a dry run if `taken` is None. It is traced if that was asked
+    for."""
     context = prepared.context
     observer = context.observer
     running: AbstractContextManager[None] = nullcontext()
@@ -184,10 +185,10 @@ def _telemetry(prepared: PreparedRun, run_info: RunInfo) -> Telemetry | None:
 
 
 def request_sample(prepared: PreparedRun) -> Sampling | KeySampling | None:
-    """Ask Datastore where to split the query into shards; None: it is not to be split.
+    """Ask Datastore where to split the query into shards. Returns None if it is not to be split.
 
-    This may be asked before the run is ours: a sample only proposes where to split, so an old one
-    does no harm.
+    This may be called before this process holds the run: a sample only proposes where to split, so
+    an old one does no harm.
     """
     query, shards = prepared.query, prepared.context.options.shards
     if isinstance(query, KeyPlan) and query.list is not None:

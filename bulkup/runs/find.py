@@ -31,7 +31,7 @@ KEYS_PER_PAGE = 1000
 
 
 class Selected(Updater):
-    """Stands for an updater where there is none: of all entities, the selection chooses."""
+    """Stands in for an updater if there is none: the selection chooses among all entities."""
 
     def get_query(self) -> Query:
         return self.client.query()
@@ -48,7 +48,7 @@ def prepare_reading(
     target: TargetOptions,
     listener: Listener,
 ) -> Iterator[PreparedRun]:
-    """Prepare to read what a selection leaves of an updater's query; `updater` None: of all
+    """Prepare to read an updater's query, narrowed by a selection. `updater` None: select from all
     entities. Raises BulkupError."""
     context = RunContext(
         Options(dry_run=True),
@@ -69,7 +69,7 @@ def prepare_reading(
 
 
 def _whole(query: QueryPlan) -> QueryPlan:
-    """The query for entities, also where the updater's is for keys."""
+    """The query for whole entities, even if the updater's query is for keys."""
     pb = type(query.pb)()
     pb.CopyFrom(query.pb)
     del pb.projection[:]
@@ -82,15 +82,15 @@ def query_of(prepared: PreparedRun) -> str:
 
 
 def count_matching(prepared: PreparedRun) -> int:
-    """How many entities match. Where the server cannot count, or counts wrongly, their keys are
-    read.
+    """How many entities match. Their keys are read if the server cannot count, or would count
+    wrongly.
 
     Raises CallError.
     """
     query, rpc = prepared.query, prepared.rpc
     if _is_empty(prepared):
         return 0
-    # Of all kinds, the server would count entities of bulkup's own, too; and with a range on a
+    # In a query of all kinds, the server would also count bulkup's own entities. With a range on a
     # property, one server counts an entity once for each element of an array.
     if not (query.is_kindless or query.ranged):
         try:
@@ -104,19 +104,19 @@ def count_matching(prepared: PreparedRun) -> int:
 def find_pages(
     prepared: PreparedRun, *, keys_only: bool = False, limit: int | None = None
 ) -> Iterator[list[Pb]]:
-    """The Entity messages that match, page by page, each once; with `keys_only`, without
-    properties. Raises CallError."""
+    """The Entity messages that match, page by page, each entity once. With `keys_only`, they have
+    no properties. Raises CallError."""
     query = prepared.query
     if _is_empty(prepared) or limit == 0:
         return
     if keys_only:
         query = _keys_of(query)
-    # A query that orders or ranges on a property may return an entity for each array element.
+    # A query that orders or ranges on a property may return an entity once per array element.
     with SeenKeys() if query.ranged else nullcontext() as seen:
         scan = Scan(
             prepared.rpc, query, Shard(1), KEYS_PER_PAGE if keys_only else ENTITIES_PER_PAGE,
             entity_bytes=0 if keys_only else prepared.first_entity_bytes,
-            # Of a page, some may be left out: known before, or bulkup's own.
+            # Some of a page may be left out: those seen before, and bulkup's own.
             wanted=None if seen is not None or query.is_kindless else limit,
         )  # fmt: skip
         left = limit
@@ -130,7 +130,8 @@ def find_pages(
 
 
 def _is_empty(prepared: PreparedRun) -> bool:
-    """Of all kinds, the first entity that was read may have been one of bulkup's own."""
+    """Whether the query is known to match nothing. In a query of all kinds, the first entity may
+    have been one of bulkup's own, so more may follow."""
     return not (prepared.first_entity_bytes or prepared.query.is_kindless)
 
 

@@ -1,9 +1,9 @@
 """What comes before the first write of a run: its updater's `check_before` and, with
 `--gate clean`, a dry pass over every entity.
 
-Both come before the run record, so a run that has a runner has passed them, and whoever resumes it
-repeats neither. A gate that stays closed leaves no trace. Only a successor has its record by then:
-it waits there, and the next command tries again.
+Both come before the run record is written. So a run that has had a runner has passed them, and
+resuming it repeats neither. A gate that stays closed leaves no trace, except for a successor, whose
+record already exists: it waits, and the next command tries again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from bulkup.state.record import RunRecord
 
 
 def open_gate(prepared: PreparedRun, record: RunRecord) -> RunRecord | Report:
-    """Do what must come before the first write of the record's run: new, or to be resumed.
+    """Do what must come before the first write of the record's run, whether it is new or resumed.
 
     Returns the record to acquire, or the report of a dry pass that was not clean. Raises
     UpdaterError when `check_before` does not hold, and what `with_plan` and `check_begun` raise.
@@ -68,8 +68,8 @@ def open_gate(prepared: PreparedRun, record: RunRecord) -> RunRecord | Report:
 
 
 def check_begun(prepared: PreparedRun, record: RunRecord) -> None:
-    """Whether a run that has begun may be resumed by this command. Raises MismatchError when a gate
-    or a plan is asked for, and it began without; ApprovalError."""
+    """Check that this command may resume a run that has begun. Raises MismatchError when a gate or
+    a plan is asked for and the run began without it; ApprovalError."""
     plan_check.check_begun(prepared, record)
     if not prepared.context.gate or record.gate is not None:
         return
@@ -86,7 +86,8 @@ def check_begun(prepared: PreparedRun, record: RunRecord) -> None:
 
 
 def _next_command(context: RunContext, record: RunRecord) -> str:
-    """What continues after a gate stayed closed: of a new run, the same command as before."""
+    """The command that tries again after a gate stayed closed; empty for a new run, for which the
+    same command is repeated."""
     if context.resume_command is not None:
         return context.resume_command()
     if not record.version:
@@ -102,7 +103,8 @@ def _check_before(prepared: PreparedRun) -> None:
 
 
 def _dry_pass(prepared: PreparedRun, record: RunRecord) -> tuple[Report, GateResult]:
-    """Handle every entity with a copy of the updater, so that the run's own one is as new."""
+    """Handle every entity with a second instance of the updater, so that the run's own instance
+    stays unused."""
     context, rpc, source = prepared.context, prepared.rpc, prepared.source
     quiet = replace(
         context,
@@ -112,7 +114,7 @@ def _dry_pass(prepared: PreparedRun, record: RunRecord) -> tuple[Report, GateRes
     with contained(quiet.containment(prepared.target)):
         updater = with_parameters(source, prepared.params).create()
         updater.client = ReadOnlyClient.over(rpc, prepared.target.client)
-        # It may set what the handler needs.
+        # get_query may set what the handler needs.
         checked_query(updater, source, prepared.target, prepared.selection)
         copy = replace(prepared, updater=updater, context=quiet, warnings=[], own_links=set())
         on_tick, on_retry = rpc.on_tick, rpc.on_retry
@@ -124,14 +126,15 @@ def _dry_pass(prepared: PreparedRun, record: RunRecord) -> tuple[Report, GateRes
 
 
 def is_of_pass_alone(event: Event) -> bool:
-    """What the reader of a run's events is told in another way, or by the run itself."""
+    """Whether an event of the dry pass is not passed on, because the run reports it itself or in
+    another way."""
     if isinstance(event, Warned):
         return event.kind in (WarningKind.EMPTY_QUERY, WarningKind.SUCCESSOR, *OF_CODE)
     return isinstance(event, (WouldChange, RunEnded, GroupEnded))
 
 
 def judged(report: Report, *, checked: bool) -> tuple[Report, GateResult]:
-    """The report of a dry pass with what it means for the gate, and that alone."""
+    """The report of a dry pass with its gate result, and the gate result alone."""
     counts = report.counts
     passed = report.state is RunState.FINISHED and not counts.failed
     gate = GateResult(passed, counts, report.elapsed_s, checked)

@@ -45,8 +45,9 @@ def sweep_markers(ledger: Ledger, rpc: Rpc, records: Iterable[RunRecord]) -> Non
 
 
 def _remove_ranges(rpc: Rpc, markers: Markers, run_info: RunInfo) -> None:
-    """The markers of the ranges first: without its record, nobody would know of a range's. A run
-    that is not cut may have some, too: who planned them died before they had any effect."""
+    """Remove a run's ranges and their markers. The markers go first: without a range's record,
+    nobody would know of its markers. A run that is not cut may have ranges, too, if the process
+    that planned them died before they took effect."""
     prefix = prefix_of(run_info.run_id)
     markers.remove_of_ranges(prefix)
     ledger = RangeLedger(rpc, run_info.target)
@@ -54,7 +55,8 @@ def _remove_ranges(rpc: Rpc, markers: Markers, run_info: RunInfo) -> None:
 
 
 def _at_work(ledger: Ledger, record: RunRecord, now: float) -> Holder | None:
-    """The holder that works on a range of a run; None: nobody does, or it has no ranges."""
+    """A holder that is working on a range of a run; None if nobody is, or if the run has no
+    ranges."""
     if record.ranges is None:
         return None
     for one in ranges_of(RangeLedger.beside(ledger), record):

@@ -1,4 +1,4 @@
-"""Keys that a user gives a run in place of its query: read from a file, checked, put in order.
+"""Keys that a user gives a run in place of its query: read from a file, checked and sorted.
 
 A key is written as bulkup prints it: `Key('City', 5)`, or JSON with a `typed_key` (`show
 --failed-keys`, with and without --json, and every other line that names an entity).
@@ -30,22 +30,23 @@ from bulkup.state.kinds import OWN_KINDS
 STDIN = "-"
 
 MAX_LINE_CHARS = 1024 * 1024
-"""A failure's line has its traceback, too."""
+"""Large enough for a failure, whose line includes its traceback."""
 
 MAX_ARRAY_CHARS = 64 * 1024 * 1024
-"""Of a file that is one JSON array, which has to be in memory at once. Lines have no limit."""
+"""The limit for a file that is one JSON array, which must fit in memory at once. A file with one
+key per line may be of any size."""
 
 
 @dataclass(frozen=True)
 class KeySource:
-    """Where the keys of a run are from."""
+    """Where the keys of a run come from."""
 
     read: Callable[[QueryPlan, TargetInfo], KeyList]
     """Called with the updater's query and the target. Raises BulkupError."""
     retry_of: str = ""
     """The run whose failed entities these are."""
     settled: frozenset[str] = frozenset()
-    """The retries of that run that its list of failures knows of."""
+    """The retries of that run whose outcome is already in its list of failures."""
 
 
 class BadKeyError(ValueError):
@@ -67,7 +68,7 @@ def keys_from_file(path: str) -> KeySource:
 
 
 def keys_kept_in(folder: Path, run_info: RunInfo) -> KeySource:
-    """The keys that an unfinished run keeps in its folder."""
+    """The keys that are stored in an unfinished run's folder."""
 
     def read(query: QueryPlan, target: TargetInfo) -> KeyList:
         key_list = KeyList.kept_in(folder)
@@ -103,7 +104,7 @@ def _keys_in(path: str, name: str, query: QueryPlan, target: TargetInfo) -> Iter
 def _opened(path: str, name: str) -> Iterator[TextIO]:
     try:
         is_stdin = path == STDIN
-        if is_stdin and sys.stdin is None:  # descriptor 0 is another file's by now
+        if is_stdin and sys.stdin is None:  # descriptor 0 may be another file by now
             raise UsageError("cannot read keys from standard input (it is closed)")
         with open(0 if is_stdin else path, encoding="utf-8-sig", closefd=not is_stdin) as file:
             yield file
@@ -116,7 +117,7 @@ def _opened(path: str, name: str) -> Iterator[TextIO]:
 
 
 def _items(file: TextIO, name: str) -> Iterator[tuple[str, Any]]:
-    """What stands for a key, and where. Empty lines are skipped."""
+    """The position of each item that stands for a key, and the item. Empty lines are skipped."""
     for number in count(1):
         line = file.readline(MAX_LINE_CHARS + 1)
         if not line:
@@ -153,14 +154,15 @@ def _array(text: str, name: str, where: str) -> Iterator[tuple[str, Any]]:
 
 
 class KeyCheck:
-    """Turns what stands for a key into the serialized key, if the run may work on it."""
+    """Converts an item that stands for a key to a serialized key, if the run may work on it."""
 
     def __init__(self, query: QueryPlan, target: TargetInfo) -> None:
         self._target = target
         self._kinds = frozenset(kind.name for kind in query.pb.kind)
 
     def key(self, item: Any) -> bytes:
-        """`item`: the text of a key, or JSON that bulkup prints. Raises BadKeyError."""
+        """The serialized key. `item`: the text of a key, or JSON as bulkup prints it. Raises
+        BadKeyError."""
         typed = _typed(item)
         key = key_in(self._target, typed)
         text = key_text(key)
@@ -193,7 +195,7 @@ def _named(namespace: str) -> str:
 
 
 def _typed(item: Any) -> Mapping[str, Any]:
-    """As `core.typed_key` makes it."""
+    """The key in the form that `core.typed_key` makes. Raises BadKeyError."""
     if isinstance(item, Mapping):
         if item.get("typed_key") is not None:
             item = item["typed_key"]
@@ -214,7 +216,8 @@ def _typed(item: Any) -> Mapping[str, Any]:
 
 
 def _from_rest(form: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A Key of Datastore's REST API, as in the lossless lines of `bulkup find`."""
+    """Converts a Key of Datastore's REST API, as in the lossless lines of `bulkup find`. Raises
+    BadKeyError."""
     try:
         path = [
             [one["kind"], int(one["id"]) if "id" in one else one.get("name")]
@@ -226,7 +229,7 @@ def _from_rest(form: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def key_in(target: TargetInfo, typed: Mapping[str, Any]) -> Pb:
-    """The Key message of a key as data (`core.typed_key`), on a target.
+    """The Key message on a target, from a key in the form of `core.typed_key`.
 
     Raises BadKeyError.
     """

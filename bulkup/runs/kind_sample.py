@@ -1,4 +1,4 @@
-"""Which properties the entities of a kind have, from a few of them: what `bulkup new` writes down.
+"""Finds out which properties a kind has, from a few of its entities, for `bulkup new`.
 
 Only reads.
 """
@@ -53,7 +53,8 @@ def sample_of_kind(kind: str, options: TargetOptions) -> Sample:
 
 
 def _meant(rpc: Rpc, namespace: str, kind: str) -> str:
-    """What is there under a similar name, where the server lists its kinds."""
+    """The hint that a kind with a similar name exists; empty if none does or the server lists no
+    kinds."""
     try:
         ((_, kinds),) = kind_names(rpc, [namespace])
         similar = similar_names(kind, kinds)

@@ -1,9 +1,9 @@
-"""Begin and conclude a run that is cut into ranges; who works on them in between is up to others.
+"""Begin and conclude a run that is cut into ranges. In between, others work on the ranges.
 
 begun = begin(prepared, ranges=64)      # cuts the run, or finds the unfinished one of this work
 if isinstance(begun, RunRecord):
     work = work_of(prepared, begun)     # for RangeWorkers, anywhere
-    ...                                 # they work; meanwhile `look` says how far they are
+    ...                                 # they work; meanwhile `look` reports progress
     report = conclude(prepared, begun)
 """
 
@@ -31,18 +31,18 @@ from bulkup.state.record import RunRecord
 
 @dataclass(frozen=True)
 class RangesState:
-    """How far the ranges of a run are, as Datastore knows it."""
+    """The progress of a run's ranges, as far as Datastore knows it."""
 
     finished: int
     total: int
-    """Ranges by now."""
+    """How many ranges there are by now."""
     counts: Counts
     entities: int | None
     """How many entities the query found at the start; None: not known."""
     holders: Sequence[str]
-    """Who works on a range now: user@host, one for each."""
+    """Who is working on a range now: user@host, one entry for each such range."""
     stop: str = ""
-    """Why the run was stopped, a sentence without its end; empty: it was not."""
+    """Why the run was stopped, as a sentence without a full stop; empty if it was not stopped."""
     is_over: bool = False
     """The run is finished, or was given up."""
 
@@ -56,17 +56,17 @@ class _Begun(Exception):
 def begin(
     prepared: PreparedRun, *, ranges: int | None = None, fresh: bool = False
 ) -> RunRecord | Report:
-    """Cut a run into ranges, or find the unfinished run of the same work, which is cut if it is not
-    yet. `ranges`: about how many; None: as the query's size suggests. Emits RunStarted.
+    """Cut a run into ranges, or find the unfinished run of the same work, and cut that if it is not
+    cut yet. `ranges`: about how many; None: as many as the query's size suggests. Emits RunStarted.
 
-    A report: there is nothing left to do. Raises BulkupError: a query that cannot be cut, `--local`
-    (use a server that others reach), and what `start` raises.
+    Returns a report if there is nothing left to do. Raises BulkupError for a query that cannot be
+    cut and for `--local` (use a server that others can reach), and what `start` raises.
     """
 
     def work(prepared: PreparedRun, record: RunRecord) -> Report:
         with open_checkpoint(record.run_info, waiting(prepared, JOINING_WITHIN_S)) as checkpoint:
             joined = join(prepared, record, checkpoint)
-            with sharing_ranges(checkpoint.folder):  # so that its folder says that it is cut
+            with sharing_ranges(checkpoint.folder):  # this marks its folder as cut
                 tell_start(prepared, joined, checkpoint)
         raise _Begun(joined)
 
@@ -77,8 +77,9 @@ def begin(
 
 
 def work_of(prepared: PreparedRun, record: RunRecord, *, ship: bool = True) -> RangedWork:
-    """What workers elsewhere need. `ship`: with the updater's file; otherwise they find it under
-    its path or its dotted name. Raises UsageError when no other process can load the updater."""
+    """What workers in other processes need. `ship`: include the updater's file; otherwise the
+    workers find it by its path or its dotted name. Raises UsageError when no other process can load
+    the updater."""
     source, info = prepared.source, prepared.target.info
     if source.only_here:
         raise UsageError(
@@ -105,12 +106,12 @@ def work_of(prepared: PreparedRun, record: RunRecord, *, ship: bool = True) -> R
 
 
 def range_ids(prepared: PreparedRun, record: RunRecord) -> list[str]:
-    """All ranges of the run by now, in the order of their ids. Raises CallError."""
+    """The ids of all ranges that the run has by now, in order. Raises CallError."""
     return [one.run_info.run_id for one in _ranges(prepared, record)]
 
 
 def look(prepared: PreparedRun, record: RunRecord) -> RangesState:
-    """How far the run is. Raises CallError."""
+    """The progress of the run's ranges. Raises CallError."""
     there = prepared.ledger.read(record.run_info.run_id) or record
     ranges = _ranges(prepared, record)
     assert there.ranges is not None
@@ -139,9 +140,9 @@ def conclude(prepared: PreparedRun, record: RunRecord) -> Report:
     """End the run if its ranges cover the query and each is finished: calls `check_after` and
     `finish`, begins the successor, delivers the report. Emits RunEnded.
 
-    Otherwise the report says what is left, with exit code 1 (or that of what has stopped the run)
-    and the command that resumes it. Success comes from the records alone. Raises BulkupError,
-    CallError.
+    Otherwise the report says what is left, with exit code 1 (or the code of whatever stopped the
+    run) and the command that resumes it. Only the records decide whether the run is finished.
+    Raises BulkupError, CallError.
     """
     with prepared.context.stop.listening():
         return conclude_run(prepared, record.run_info.run_id)

@@ -10,7 +10,7 @@ from bulkup.engine.options import Options
 
 
 class RunLimits:
-    """Time counts from when this is created."""
+    """The limits of one command. Time counts from the creation of this object."""
 
     def __init__(self, options: Options, clock: Clock) -> None:
         self._options = options
@@ -20,7 +20,7 @@ class RunLimits:
         self._handled_before_run = 0
 
     def observe(self, event: Event) -> None:
-        """Pass every event of every run."""
+        """Take note of an event. The caller passes every event of every run."""
         if isinstance(event, RunStarted):
             self._handled_before_run = event.already.handled
         elif isinstance(event, RunEnded):
@@ -28,7 +28,7 @@ class RunLimits:
             self._handled += max(0, handled)
 
     def reached(self) -> str | None:
-        """The limit that does not allow another run, as a sentence; None: another may start."""
+        """A sentence about the limit that rules out another run; None if another run may start."""
         options = self._options
         if options.limit is not None and self._handled >= options.limit:
             entities = "entity" if options.limit == 1 else "entities"
@@ -38,8 +38,8 @@ class RunLimits:
         return None
 
     def remaining(self) -> Options:
-        """The options of the next run, with what is left of the limits. Only until one is
-        `reached`."""
+        """The options of the next run, with what is left of the limits. Call it only while no limit
+        is `reached`."""
         options = self._options
         if options.limit is not None:
             options = replace(options, limit=options.limit - self._handled)

@@ -29,12 +29,12 @@ class ListedRun:
 
     run_info: RunInfo
     state: str
-    """That of `RunState`, or `killed`."""
+    """A value of `RunState`, or `killed`."""
     counts: Counts
     total: int | None
     """How many entities the query found at the start; None: not known."""
     ended: datetime | None
-    """When its last runner ended; None: it is at work, or was killed."""
+    """When its last runner ended; None if the runner is still working, or was killed."""
     successor: str | None
     who: str | None
     """user@host of the last runner; None: this run is known from its checkpoint alone."""
@@ -43,26 +43,27 @@ class ListedRun:
     undone_by: str = ""
     """The id of the run that has put back what this one changed; empty: none."""
     undone_partly: bool = False
-    """That one has not put back all of it."""
+    """The run in `undone_by` has not put back everything."""
     undo_bytes: int = 0
     """The size of its undo log in this state directory."""
     retried_by: tuple[str, ...] = ()
     """The runs that have handled failed entities of this one again."""
     retried: int = 0
-    """How many of its failed entities these have handled."""
+    """How many of its failed entities the runs in `retried_by` have handled."""
     marked: str = ""
-    """Of a migration: how `bulkup mark` changed it, and who did."""
+    """For a migration: how `bulkup mark` changed it, and who did that."""
     paused_by: str = ""
-    """user@host, who has paused a run that is not over; empty: nobody has."""
+    """user@host of the user who paused the run, if it is not over; empty if it is not paused."""
 
     ranges: int = 0
-    """How many ranges a run is cut into; 0: it is not, or it is known from its folder alone, which
+    """How many ranges a run is cut into; 0 if it is not cut, or if only its folder is known and
     does not say."""
     ranges_finished: int = 0
 
     @property
     def shown_state(self) -> str:
-        """What a reader is told: nobody gave up a migration that was marked."""
+        """The state as it is displayed. A migration that was marked pending or renamed is not shown
+        as abandoned, because nobody gave it up."""
         if self.marked and self.state == RunState.ABANDONED.value:
             return "marked pending" if "pending by" in self.marked else "renamed"
         return "marked applied" if "applied by" in self.marked else self.state
@@ -72,8 +73,8 @@ class ListedRun:
         return datetime.fromisoformat(self.run_info.created)
 
     def took_s(self, now: datetime) -> float | None:
-        """Seconds from its start to its end, or until now; None: not known, as of a migration
-        whose `ended` is when it was marked."""
+        """Seconds from its start to its end, or until now. None if that is not known, as for a
+        migration whose `ended` is the time it was marked."""
         if self.shown_state != self.state:
             return None
         if self.ended is not None:
@@ -141,9 +142,9 @@ def runs_on(
     here: Iterable[ListedRun | DamagedRun],
     now: float,
 ) -> list[ListedRun | DamagedRun]:
-    """The runs of a target's records and those of a state directory, the latest first.
+    """The runs in a target's records and in a state directory, the latest first.
 
-    A run that both know is in the state that its record says: somebody may have continued it
+    If both know a run, its state is the one in the record: somebody may have continued the run
     elsewhere. `now`: the server's time.
     """
     merged: dict[tuple[str, str], ListedRun | DamagedRun] = {}
@@ -157,11 +158,11 @@ def runs_on(
         place = record.run_info.run_id, record.run_info.created
         local = merged.get(place)
         if isinstance(local, ListedRun) and local.run_info.target != target:
-            continue  # a copy of the Datastore that this run worked on
+            continue  # the target is a copy of the Datastore of this run
         successor = next_id(record.run_info.run_id)
         listed = _of_record(record, now, successor if successor in ids else None)
         if isinstance(local, ListedRun):
-            # A record's counts are those of the last renewal.
+            # A record has the counts of the last lease renewal.
             counts = max(local.counts, listed.counts, key=lambda counts: counts.handled)
             known = local if local.undone_by else listed
             listed = replace(

@@ -1,7 +1,7 @@
 """A run whose record is gone from Datastore, while its folder here says that it is unfinished.
 
 Either somebody deleted the record by hand, and the run can be resumed from the folder. Or somebody
-else has finished the run (`--no-record` removes its record then), or has worked on it since, and
+else has finished the run (`--no-record` then removes its record) or has worked on it since. Then
 the folder is stale: what it calls unfinished is done. Only Datastore can tell which.
 """
 
@@ -46,25 +46,27 @@ def record_again(prepared: PreparedRun, checkpoint: Checkpoint) -> RunRecord:
 
 
 def _why_stale(prepared: PreparedRun, checkpoint: Checkpoint, claim: Claim | None) -> str:
-    """Why the folder must not be relied on; empty if the run is unfinished, and as it says."""
+    """Why the folder must not be relied on; empty if the run is unfinished and the folder is up to
+    date."""
     run_info = checkpoint.run_info
     if claim is not None and claim.run_id != run_info.run_id:
         return f"its record is gone, and run {claim.run_id} has taken its place"
     markers = list(Markers(prepared.rpc, run_info.target.namespace, run_info.run_id).of_run())
-    # The claim goes with the end of the run, and the last marker goes before the record.
+    # The end of the run removes the claim, and the last marker is removed before the record.
     if claim is None and not markers and _has_begun(prepared, checkpoint):
         return "its record is gone, so somebody else has finished it (--no-record) or deleted it"
     never_used = checkpoint.next_shard()
     current = {shard.id for shard in checkpoint.shards()}
     for marker in markers:
-        # Whoever takes a run over fences its shards, and makes new ones.
+        # A runner that takes over a run fences its shards, and makes new ones.
         if marker.shard >= never_used or (marker.fence and marker.shard in current):
             return "its record is gone, and another process has worked on the run since"
     return ""
 
 
 def _has_begun(prepared: PreparedRun, checkpoint: Checkpoint) -> bool:
-    """Whether the run's record was ever written. Its first process may have been killed before."""
+    """Whether the run's record was ever written. Its first process may have been killed before
+    that."""
     run_info = checkpoint.run_info
     if checkpoint.status().generation:
         return True
@@ -75,7 +77,7 @@ def _has_begun(prepared: PreparedRun, checkpoint: Checkpoint) -> bool:
 def _record_from(checkpoint: Checkpoint) -> RunRecord:
     shards = checkpoint.shards()
     if not shards and not checkpoint.status().generation:
-        shards = [Shard(1)]  # not begun; one that has begun and has none is done with all entities
+        shards = [Shard(1)]  # not begun; once begun, no shards left means done
     in_shards = Counts()
     for shard in shards:
         in_shards = in_shards + checkpoint.counts_of(shard.id)

@@ -1,4 +1,4 @@
-"""`bulkup undo` of a run whose folder is lost, and with it the before-images: a rewind instead."""
+"""`bulkup undo` of a run whose folder is lost, together with its before-images: rewind instead."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ _END_ROUNDED_S = 1
 
 
 def find_lost(name: str, target_options: TargetOptions, context: RunContext) -> RunRecord | None:
-    """The record of a run that Datastore knows and whose folder is not here; None: it is here.
+    """The record of a run that Datastore knows but whose folder is not here; None if the folder is
+    here.
 
     Raises NotFoundError if the run is in neither place.
     """
@@ -71,10 +72,10 @@ def undo_lost(
     confirm: Callable[[RunInfo, Target], None],
 ) -> Report:
     """Put the entities of the run's kinds back as they were when it began, unless somebody has
-    written them after it and its successors ended. `confirm` is called before anything is written,
-    and may raise.
+    written them after the run and its successors ended. `confirm` is called before anything is
+    written, and may raise.
 
-    Raises UsageError for a run that this cannot be done for, NotFoundError when nothing differs.
+    Raises UsageError if this cannot be done for the run, NotFoundError when nothing differs.
     """
     options = options_for(record.run_info, target_options)
     with closing(Restores()) as restores:
@@ -107,8 +108,7 @@ def undo_lost(
 
 
 def _chain(ledger: Ledger, record: RunRecord) -> list[RunRecord]:
-    """The record of a run, and those of its successors that have begun. Raises UsageError,
-    CallError."""
+    """The records of a run and of its successors that have begun. Raises UsageError, CallError."""
     records: list[RunRecord] = []
     following: RunRecord | None = record
     while following is not None and (not records or following.lease.generation):
@@ -140,19 +140,20 @@ def _what_to_rewind(records: Sequence[RunRecord], now: datetime) -> RewindOption
 
 
 class _Chosen:
-    """The entities that the selections of runs (`--where`, `--ancestor`) chose then, or do now."""
+    """The entities that the selections of runs (`--where`, `--ancestor`) chose then or choose
+    now."""
 
     def __init__(self, records: Sequence[RunRecord]) -> None:
         narrowed = [(replace(r.run_info.selection, kind=""), r.kinds) for r in records]
         whole = {kind for selection, kinds in narrowed if not selection for kind in kinds}
         self._texts = [str(selection) for selection, kinds in narrowed if set(kinds) - whole]
         self._of: dict[str, list[Selected]] = {}
-        """By kind; a kind that is not in it is chosen as a whole."""
+        """The selections by kind. A kind that is missing here is chosen as a whole."""
         for selection, kinds in narrowed:
             for kind in set(kinds) - whole:
                 self._of.setdefault(kind, []).append(Selected(selection))
         self.equalities: list[Filter] = []
-        """What the server can choose by, where the entities are read in the order of keys."""
+        """The conditions that the server can apply while it reads the entities in key order."""
         if len(records) == 1 and records[0].run_info.selection.where:
             with suppress(UsageError):
                 self.equalities = list(equalities(records[0].run_info.selection.where))

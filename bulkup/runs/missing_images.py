@@ -1,4 +1,4 @@
-"""Says which before-images of a run are not here."""
+"""Says which before-images of a run are missing here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bulkup.state.range_folders import is_cut
 from bulkup.state.undo_log import UndoLog
 
 MOST_NAMED = 5
-"""Ranges that a sentence names."""
+"""How many ranges a sentence names."""
 
 
 def why_not_whole(checkpoint: Checkpoint, log: UndoLog) -> str:
@@ -33,7 +33,7 @@ def why_not_whole(checkpoint: Checkpoint, log: UndoLog) -> str:
 
 
 def missing_changes(checkpoint: Checkpoint, log: UndoLog) -> str:
-    """What of a run's changes cannot be shown, as the beginning of a sentence."""
+    """Which of a run's changes cannot be shown, as the beginning of a sentence."""
     run_id = checkpoint.run_info.run_id
     if is_cut(checkpoint.folder) or checkpoint.range_writes():
         return f"run {run_id} was worked on in ranges, and {_lacking(log)}"
@@ -55,7 +55,7 @@ def _lacking(log: UndoLog) -> str:
 
 
 def _named(range_ids: Iterable[str]) -> str:
-    """Ranges by their numbers, which are the end of their ids: `3`, and `3.1` for a part of it."""
+    """Names ranges by the numbers at the end of their ids: `3`, or `3.1` for a part of range 3."""
     numbers = [one.rpartition("-")[2].lstrip("0") for one in sorted(range_ids)]
     left = len(numbers) - MOST_NAMED
     if left > 1:

@@ -1,8 +1,8 @@
-"""A query that finds nothing, because its kind is not there: what is there instead.
+"""When a query finds nothing because its kind does not exist: finds out what exists instead.
 
-Asked before a new run whose query returned no first entity, so a run that finds entities pays
-nothing for it. A server that does not list its kinds (the Firestore emulator) leaves all of this
-out.
+This is checked before a new run whose query returned no first entity, so a run that finds entities
+pays nothing for it. If the server does not list its kinds (the Firestore emulator), the check is
+skipped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bulkup.state.kinds import OWN_KINDS
 
 MOST_KINDS = 1000
 MOST_NAMESPACES = 200
-"""How many names are read: enough to name what was meant, and soon done."""
+"""How many names are read: enough to suggest what was meant, and read quickly."""
 
 LISTED_KINDS = 24
 LISTED_NAMESPACES = 5
@@ -38,15 +38,17 @@ class _Places:
 
     kinds: Mapping[str, Sequence[str]]
     more_namespaces: bool
-    """There are more than were looked at."""
+    """There are more namespaces than were read."""
 
     def in_(self, namespace: str) -> Sequence[str]:
         return self.kinds.get(namespace, ())
 
     def meant_by(self, namespace: str, kind: str) -> list[str]:
-        """Other namespaces that hold the kind, and that a chosen one is likely a typo of.
+        """Other namespaces that hold the kind, and of which the chosen one is probably a
+        misspelling.
 
-        One that holds nothing at all is nobody's yet, so a character more or less is enough.
+        A chosen namespace that holds nothing at all is not in use yet, so one different character
+        is enough.
         """
         is_empty = not self.in_(namespace)
         return [
@@ -67,17 +69,17 @@ class _Places:
 
 
 def check_kind(prepared: PreparedRun) -> None:
-    """Before a new run. When its kind holds nothing at all, note what is there instead, for the
-    report; refuse the run if something that is there was probably meant.
+    """Check the query's kind before a new run. If it holds nothing at all, note for the report what
+    exists instead, and refuse the run if one of those was probably meant.
 
-    A filter that matches nothing is no reason: then the kind holds something. Of several
-    namespaces, many may have no entities of a kind; only if none has, something else was meant.
-    Raises TargetError, CallError.
+    A filter that matches nothing is no reason to refuse, because the kind then holds something. In
+    a run over many namespaces, some may have no entities of the kind. Only if none has any was
+    something else meant. Raises TargetError, CallError.
     """
     query, rpc = prepared.query, prepared.rpc
     prepared.warnings += doubts_of_new_kinds(prepared)
     if query.digest:
-        return  # a list of keys says itself what is meant
+        return  # a list of keys leaves no doubt what is meant
     kind = query.pb.kind[0].name if query.pb.kind else ""
     if prepared.first_entity_bytes or kind.startswith("__") or _holds(rpc, kind, query.namespace):
         return
@@ -102,7 +104,7 @@ def check_kind(prepared: PreparedRun) -> None:
 
 
 def check_file(target: TargetInfo, context: RunContext) -> None:
-    """Of a target without any namespace: refuse it if its file holds another project.
+    """Refuse a target without any namespace if its file holds another project or database.
 
     Raises TargetError.
     """
@@ -115,7 +117,7 @@ def check_file(target: TargetInfo, context: RunContext) -> None:
 
 
 def _holds(rpc: Rpc, kind: str, namespace: str) -> bool:
-    """Whether a kind holds anything. Metadata may lag behind, and this does not."""
+    """Whether a kind holds anything. This reads an entity, because metadata may lag behind."""
     if not kind:
         return False
     query = kind_query(kind, keys_only=True, limit=1)
@@ -123,7 +125,8 @@ def _holds(rpc: Rpc, kind: str, namespace: str) -> bool:
 
 
 def _look(rpc: Rpc, namespace: str) -> _Places | None:
-    """None: the server does not tell. Raises CallError when it does not answer."""
+    """The kinds in each namespace; None if the server does not list them. Raises CallError when it
+    does not answer."""
     try:
         names = list(islice(namespace_names(rpc), MOST_NAMESPACES + 1))
         asked = dict.fromkeys([namespace, *names[:MOST_NAMESPACES]])
@@ -140,7 +143,8 @@ def _look(rpc: Rpc, namespace: str) -> _Places | None:
 
 
 def _other_databases(target: TargetInfo) -> list[str]:
-    """Where else in the file of an embedded Datastore there are entities. In words."""
+    """The other projects and databases with entities in the file of an embedded Datastore, in
+    words."""
     if not target.local:
         return []
     from bulkup.local.inventory import databases_in
@@ -156,7 +160,7 @@ def _other_databases(target: TargetInfo) -> list[str]:
 def _reason_to_refuse(
     places: _Places, kind: str, namespace: str, *, one_of_many: bool
 ) -> list[tuple[str, str]]:
-    """The kinds, and where they are, that were probably meant."""
+    """The kinds that were probably meant, each with its namespace."""
     others = places.others_with(kind, namespace)
     if one_of_many:
         if others or not kind:
@@ -167,7 +171,7 @@ def _reason_to_refuse(
             for close in similar_names(kind, kinds)
         ]
     meant = [(close, namespace) for close in similar_names(kind, places.in_(namespace)) if kind]
-    # Nobody has chosen the default namespace. A namespace that was chosen may be a new one.
+    # The default namespace was not chosen by anybody. A namespace that was chosen may be new.
     instead = places.meant_by(namespace, kind) if namespace else others
     return meant + [(kind or places.in_(name)[0], name) for name in instead]
 

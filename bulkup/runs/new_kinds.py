@@ -1,4 +1,4 @@
-"""A kind that a run is to make, and that is named almost like one that is there."""
+"""Warns of a kind that a run would create, and that is named almost like an existing one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MOST_KINDS = 1000
 
 
 def doubts_of_new_kinds(prepared: PreparedRun) -> Iterator[Warned]:
-    """Asks only for an updater that names kinds to move to. Raises CallError when the server does
-    not answer."""
+    """The warnings. The server is asked only if the updater names kinds to move to. Raises
+    CallError when it does not answer."""
     wanted = prepared.updater._new_kinds()
     if not wanted:
         return
@@ -27,7 +27,7 @@ def doubts_of_new_kinds(prepared: PreparedRun) -> Iterator[Warned]:
     except CallError as error:
         if error.worth_another_try:
             raise
-        return  # the Firestore emulator does not tell
+        return  # the Firestore emulator does not list its kinds
     handled = {kind.name for kind in prepared.query.pb.kind}
     for kind in wanted:
         # `Person` may well become `Persons`: that is what a rename is for.

@@ -1,4 +1,4 @@
-"""Open a target for runs: the file of an embedded Datastore may be another process's for now."""
+"""Open a target for runs. The file of an embedded Datastore may be in use by another process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ STEP_S = 0.5
 
 @contextmanager
 def open_to_run(options: TargetOptions, context: RunContext) -> Iterator[Target]:
-    """`open_target`; waits as long as `context` says while another process has the file open.
+    """Like `open_target`, but wait as long as `context` says while another process has the file
+    open.
 
     Raises HeldError, UsageError, TargetError, StateError.
     """
@@ -34,7 +35,7 @@ def open_to_run(options: TargetOptions, context: RunContext) -> Iterator[Target]
             except FileInUseError as error:
                 what = error.message.partition("; wait until")[0]
                 if clock.monotonic() >= deadline:
-                    # What writes nothing has no --wait.
+                    # A command that writes nothing has no --wait.
                     wait = "" if context.options.dry_run else ", or wait for it with --wait 30m"
                     raise HeldError(
                         f"{what}, so nothing was started; try again when that process has ended"
@@ -45,14 +46,15 @@ def open_to_run(options: TargetOptions, context: RunContext) -> Iterator[Target]
                     context.waited_from.append(clock.monotonic())
                     context.listener(Warned(f"waiting: {what}", WarningKind.WAITING))
             clock.sleep(STEP_S)
-            # Cheaper than to start a server that will find the file in use.
+            # Cheaper than starting a server that would find the file in use.
             while options.local and is_in_use(options.local) and clock.monotonic() < deadline:
                 clock.sleep(STEP_S)
         yield target
 
 
 def _check_writable(file: str) -> None:
-    """SQLite would find out at the first write, when the run has begun. Raises UsageError."""
+    """Check that the file is writable. SQLite would notice only at the first write, after the run
+    has begun. Raises UsageError."""
     if os.path.exists(file) and not os.access(file, os.W_OK):
         raise UsageError(
             f"the file {file!r} cannot be written; make it writable (`chmod u+w`), or copy it and "

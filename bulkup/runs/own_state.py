@@ -1,7 +1,8 @@
-"""Runs that only their own state can resume: which they are, and how they are refused elsewhere.
+"""Runs that only their own checkpoint can resume: finds them, and refuses them elsewhere.
 
-Markers tell how far a scan has come. Where a changed property moves an entity within the scan, or
-where the run makes entities that its scan meets, that is not enough: the checkpoint remembers keys.
+Markers record how far a scan has come. That is not enough if a changed property moves an entity
+within the scan, or if the run makes entities that its scan meets. For such runs, the checkpoint
+also remembers keys.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from bulkup.state.record import RunRecord
 
 
 def bound_to(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan) -> RunRecord:
-    """The record, bound to this checkpoint if the run's first runner begins a run that needs it."""
+    """The record, bound to this checkpoint if the run needs that and no runner elsewhere has begun
+    it."""
     if not query.ranged or record.layout.moved_in or _is_late(checkpoint, record):
         return record
     file_id = checkpoint.status().file_id
@@ -24,7 +26,8 @@ def bound_to(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan) -> Run
 
 
 def check_own_state(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan) -> None:
-    """Raises StateError, and removes a checkpoint that was made for nothing."""
+    """Check that the run may continue with this checkpoint. Raises StateError if not, and then
+    removes a checkpoint that was never used."""
     try:
         _check(checkpoint, record, query)
     except StateError:
@@ -60,7 +63,7 @@ def _check(checkpoint: Checkpoint, record: RunRecord, query: QueryPlan) -> None:
 
 
 def _is_late(checkpoint: Checkpoint, record: RunRecord) -> bool:
-    """Another runner has begun the run, and this checkpoint has seen none."""
+    """Whether another runner has begun the run, and this checkpoint has never had a runner."""
     return record.lease.generation > 0 and not checkpoint.status().generation
 
 

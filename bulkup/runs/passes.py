@@ -1,14 +1,13 @@
 """`--until-clean`: a run is repeated until a pass finds nothing to write.
 
-A query is read once from its beginning to its end. What is created or changed behind the cursor
-meanwhile is not seen, unless another pass comes by. Each pass is a run of its own, and the
-successor of the one before: so one commit ends a pass and begins the next, and any machine can
-resume.
+A query is read once, from beginning to end. What is created or changed behind the cursor in the
+meantime is seen only by another pass. Each pass is a run of its own, and the successor of the one
+before. So one commit ends a pass and begins the next, and any machine can resume.
 
-A pass after the first one leaves out what was not changed since the pass before it began, where the
-server says when an entity was changed. What is left includes what the passes themselves have
-written, so an updater must be one that may handle an entity again (`idempotent`), or say which are
-done (`is_done`).
+If the server says when an entity was changed, each later pass skips entities that have not changed
+since the pass before it began. The others include what the passes themselves have written. So the
+updater must be one that may handle an entity again (`idempotent`), or it must say which entities
+are done (`is_done`).
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from bulkup.runs.prepare import PreparedRun
 from bulkup.state.record import RunRecord
 
 MAX_PASSES = 10
-"""Where each pass finds less than the one before, it is done by then or never."""
+"""If each pass finds less than the one before, the work is done by then or never."""
 
 
 def passes_of(context: RunContext, record: RunRecord) -> tuple[int, ...] | None:
-    """What the passes before a run have written; None: it is not to be repeated."""
+    """How much each pass before this run has written; None if the run is not to be repeated."""
     passes = record.run_info.passes
     if passes is None and context.until_clean and not record.chain.links:
         return ()  # it was started without the option, and is resumed with it
@@ -44,9 +43,10 @@ def as_pass(prepared: PreparedRun, run_info: RunInfo) -> PreparedRun:
 
 
 def why_not_clean(passes: tuple[int, ...] | None, counts: Counts) -> str:
-    """Why no further pass follows one that has written; empty: one follows, or none need.
+    """Why no further pass follows although this one has written; empty if one follows or none is
+    needed.
 
-    `passes`: what those before it have written.
+    `passes`: how much each pass before it has written.
     """
     if passes is None or not counts.writes:
         return ""
@@ -66,7 +66,7 @@ def why_not_clean(passes: tuple[int, ...] | None, counts: Counts) -> str:
 
 
 def check_repeatable(prepared: PreparedRun) -> None:
-    """Raises UsageError for an updater that may handle an entity once only."""
+    """Raises UsageError for an updater that may handle an entity only once."""
     updater, name = prepared.updater, prepared.source.name
     if updater.idempotent is not True and acceptance_of(updater, name) is None:
         raise UsageError(

@@ -43,14 +43,14 @@ class PlanRequest:
     sample: int | None = DEFAULT_SAMPLE
     """How many entities to handle; None: all."""
     out: Path | None = None
-    """Where to keep the plan with every write."""
+    """The file for the plan with every write; None: the plan is not saved."""
     prices: Prices = field(default_factory=prices_for)
     seed: int = 0
-    """Of what is drawn at random."""
+    """The seed for what is drawn at random."""
 
 
 def make_plan(prepared: PreparedRun, request: PlanRequest) -> Plan:
-    """Plan what `start` would do with the same. Its last event is Planned.
+    """Plan what `start` would do with the same prepared run. The last event is Planned.
 
     Raises BulkupError, CallError.
     """
@@ -62,7 +62,7 @@ def make_plan(prepared: PreparedRun, request: PlanRequest) -> Plan:
             query=prepared.shown_query,
         )
     )  # fmt: skip
-    work = planned_work(prepared)  # of the code that is about to be called
+    work = planned_work(prepared)  # identifies the code before it is called
     earlier = list(_earlier_runs(prepared))
     check_kind(prepared)
     with (
@@ -90,7 +90,7 @@ def make_plan(prepared: PreparedRun, request: PlanRequest) -> Plan:
 
 
 def _earlier_runs(prepared: PreparedRun) -> Iterator[PlanWarning]:
-    """Runs of the same work, which change what a run would do. Raises CallError."""
+    """Warnings about runs of the same work, which change what a run would do. Raises CallError."""
     ledger = prepared.ledger
     run_info = prepared.new_run_info(None, prepared.identity)
     finished = ledger.finished_runs_of(run_info.identity)
@@ -162,8 +162,8 @@ def _warnings(prepared: PreparedRun, findings: Findings) -> Iterator[PlanWarning
 
 
 def _bill(prepared: PreparedRun, findings: Findings, prices: Prices) -> Bill:
-    """The operations of a run: of its query, its handlers, its writes, and bulkup's own: a marker
-    for each batch, which is deleted again."""
+    """The cost of a run's operations: of its query, its handlers and its writes, and of bulkup's
+    own marker for each batch, which is written and deleted again."""
     predicted, nothing = findings.predicted, Estimate.exact(0)
     keys_only = prepared.query.keys_only
     batches = Estimate.exact(math.ceil(findings.matching / MAX_BATCH_SIZE))
@@ -177,7 +177,8 @@ def _bill(prepared: PreparedRun, findings: Findings, prices: Prices) -> Bill:
 
 
 def _sum(*estimates: Estimate) -> Estimate:
-    """Adding bounds gives an interval that is wider than need be, never one that is too narrow."""
+    """The sum of estimates. Adding the bounds gives an interval that may be wider than necessary,
+    but is never too narrow."""
     return Estimate(
         sum(one.count for one in estimates),
         sum(one.low for one in estimates),
@@ -186,9 +187,9 @@ def _sum(*estimates: Estimate) -> Estimate:
 
 
 def forecast(entities: int, speed: float, *, ramps: bool) -> Forecast | None:
-    """How long a run over this many entities takes at least; None: there is nothing to do.
+    """The least time that a run over this many entities takes; None if there is nothing to do.
 
-    `speed`: entities read and handled in a second. `ramps`: the target is a real project.
+    `speed`: entities read and handled per second. `ramps`: the target is a real project.
     """
     if not speed:
         return None

@@ -1,8 +1,8 @@
-"""A run that carries out a plan: whether it is what was planned, and whether it may begin.
+"""Checks that a run that carries out a plan does what was planned, and that it may begin.
 
-The plan is the file of `--plan` or, on a target that asks for approval, the approved plan that the
-target's ledger has of this work. What the run is held to is kept in its record, so whoever resumes
-it is held to it, too.
+The plan is the file given by `--plan` or, on a target that asks for approval, the approved plan for
+this work in the target's ledger. The terms of the plan are stored in the run's record, so whoever
+resumes the run is held to them, too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bulkup.state.record import RunRecord
 
 
 def terms_of(file: PlanFile) -> PlanTerms:
-    """What a run that carries out this plan is held to."""
+    """The terms that a run that carries out this plan is held to."""
     predicted = dict(file.plan.predicted.named())
     ranges = {name: (predicted[name].low, predicted[name].high) for name in WATCHED}
     work = file.plan.work
@@ -35,9 +35,10 @@ def terms_of(file: PlanFile) -> PlanTerms:
 
 
 def asks_for_approval(context: RunContext, updater: Updater, target: TargetInfo) -> str | None:
-    """`target prod`, if a run of this updater there must have an approved plan.
+    """The target's name, such as `target prod`, if a run of this updater there must have an
+    approved plan; otherwise None.
 
-    What takes back (`bulkup undo`) are updaters of bulkup's own, in this package: they only put
+    The updaters in this package, such as that of `bulkup undo`, need no approval: they only put
     back what was there, and nobody should have to wait for that.
     """
     if type(updater).__module__.startswith(f"{__package__}."):
@@ -64,7 +65,7 @@ def with_plan(prepared: PreparedRun, record: RunRecord) -> RunRecord:
         )
     file = context.plan
     if file is not None and (record.chain.links or record.migration is not None):
-        file = None  # it is of the first run of the chain
+        file = None  # it is for the first run of a chain
     if file is not None:
         check_planned(prepared, file)
     if asks is None:
@@ -74,7 +75,8 @@ def with_plan(prepared: PreparedRun, record: RunRecord) -> RunRecord:
 
 
 def check_begun(prepared: PreparedRun, record: RunRecord) -> None:
-    """Whether this process may resume a run that has begun: as it began, with the same code.
+    """Check that this process may resume a run that has begun: with the plan that it began with,
+    and the same code.
 
     Raises MismatchError, ApprovalError.
     """
@@ -97,7 +99,7 @@ def check_begun(prepared: PreparedRun, record: RunRecord) -> None:
 
 
 def check_code(prepared: PreparedRun, record: RunRecord) -> None:
-    """Raises MismatchError when the code is not that of the plan which the run carries out."""
+    """Raises MismatchError when the code is not the code of the plan that the run carries out."""
     terms, run_id = record.plan, record.run_info.run_id
     if terms is not None and planned_work(prepared).code != terms.code:
         raise MismatchError(
@@ -108,7 +110,7 @@ def check_code(prepared: PreparedRun, record: RunRecord) -> None:
 
 
 def check_planned(prepared: PreparedRun, file: PlanFile) -> None:
-    """Raises MismatchError, which says what is not as it was planned."""
+    """Raises MismatchError, which says what differs from the plan."""
     planned, here, shown = file.plan.work, planned_work(prepared), repr(str(file.path))
     plan = _plan_command(prepared, str(file.path))
     if planned.updater != here.updater:

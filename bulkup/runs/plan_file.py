@@ -1,11 +1,11 @@
 """The file of a plan: `bulkup plan --out FILE` writes it, and a later run reads it.
 
-Its first line is the plan (`core/plan_json.py`), with what belongs to the file: how many lines
-follow, and their checksum. The others are `change` and `failure` lines, in the order of the keys.
-`plan_id` is a checksum of the first line and so of all: who approves it approves every change.
+The first line is the plan (`core/plan_json.py`), with facts about the file: how many lines follow,
+and their checksum. The other lines are `change` and `failure` lines, in key order. `plan_id` is a
+checksum of the first line, and so of the whole file: whoever approves it approves every change.
 
-The first line is known last, so the others wait in a temporary file without a name, in the same
-folder. A plan that was interrupted or killed leaves nothing.
+The first line is known last. So the other lines are kept in a temporary file without a name, in the
+same folder. A plan that is interrupted or killed leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from bulkup.core.plan_json import plan_fields, plan_of
 from bulkup.core.typed_key import typed_key
 
 FORMAT = 1
-"""Rises when a reader of the file would misunderstand it."""
+"""Increased when older readers would misunderstand the file."""
 
 MAX_HEADER_BYTES = 64 * 1024 * 1024
 _ID_LENGTH = 32
@@ -44,7 +44,7 @@ class PlanFile:
     plan_id: str
     plan: Plan
     changes: int
-    """`change` lines: one for each write."""
+    """How many `change` lines it has: one for each write."""
     failures: int
 
     def lines(self) -> Iterator[dict[str, Any]]:
@@ -55,7 +55,7 @@ class PlanFile:
 
 
 class PlanWriter:
-    """Writes a plan's file. Nothing is there until `finish`. Raises UsageError, StateError."""
+    """Writes a plan's file. The file appears only with `finish`. Raises UsageError, StateError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -78,7 +78,7 @@ class PlanWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with suppress(OSError):  # a disk that is full has been reported
+        with suppress(OSError):  # a full disk has already been reported
             self._file.close()
 
     def change(self, event: WouldChange) -> None:
@@ -99,7 +99,7 @@ class PlanWriter:
             raise cannot_write(self._path, error) from error
 
     def finish(self, plan: Plan) -> PlanFile:
-        """Write the first line, and put the file in its place."""
+        """Write the first line, and move the file into place."""
         head: dict[str, Any] = {
             "type": "plan",
             "version": FORMAT,
@@ -165,7 +165,7 @@ def read_plan(path: Path) -> PlanFile:
 
 
 def is_plan(beginning: bytes) -> bool:
-    """Whether a file begins like that of a plan."""
+    """Whether a file with this beginning is a plan."""
     return beginning.startswith(b'{"type": "plan", ')
 
 

@@ -1,4 +1,4 @@
-"""What a plan is about, and a run that carries it out must be about, too."""
+"""The work that a plan describes. A run that carries out the plan must do the same work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bulkup.runs.prepare import PreparedRun
 
 
 def planned_work(prepared: PreparedRun) -> PlannedWork:
-    """The work of a prepared run, as the first line of a plan has it."""
+    """The work of a prepared run, as the first line of a plan describes it."""
     source, target = prepared.source, prepared.target.info
     return PlannedWork(
         updater=source.name,
@@ -33,7 +33,8 @@ def planned_work(prepared: PreparedRun) -> PlannedWork:
 
 
 def _code_of(path: str, checksum: str, spec: str) -> str:
-    """Empty where the source is not the one that was loaded: in no file, or changed since."""
+    """A checksum of the code with its imports. Empty if the source that was loaded is in no file,
+    or has changed since."""
     module = spec.rpartition(":")[0]
     dotted = "" if module.endswith(".py") else module
     try:

@@ -1,7 +1,7 @@
 """Prepare a run: load the updater, convert its parameters, connect, contact the server once.
 
-Everything is checked before anything is written. When the updater, a parameter, the query or the
-server is wrong, no trace is left, neither in Datastore nor in the state directory.
+Everything is checked before anything is written. If the updater, a parameter, the query or the
+server is wrong, no trace is left in Datastore or in the state directory.
 """
 
 from __future__ import annotations
@@ -76,17 +76,17 @@ class PreparedRun:
     first_entity_bytes: int = 0
     """Size of the first entity the query returns; 0: it returns none."""
     nothing_there: str | None = None
-    """What is there instead, when the kind of the query holds nothing at all."""
+    """What exists instead, if the query's kind holds nothing at all."""
     warnings: list[Warned] = field(default_factory=list)
     """Passed on to the run's events when it starts."""
     gate: GateResult | None = None
-    """The dry pass that has come before this run, with those of others (`--all-namespaces`)."""
+    """The dry pass that was done before this run, with those of other runs (`--all-namespaces`)."""
     own_links: set[str] = field(default_factory=set)
     """The links of the chain that this process has recorded."""
     retry_of: str = ""
     """The run whose failed entities it handles again; empty: it is not a retry."""
     settled: frozenset[str] = frozenset()
-    """The retries of that run that its list of failures knows of."""
+    """The retries of that run whose outcome is already in its list of failures."""
     selection: Selection = EVERYTHING
     """What has narrowed the updater's query."""
 
@@ -97,11 +97,12 @@ class PreparedRun:
 
     @property
     def shown_query(self) -> str:
-        """What the selection has made of the updater's query, in GQL; empty: there is none."""
+        """The updater's query as the selection has narrowed it, in GQL; empty if there is no
+        selection."""
         return self.query.shown_for(self.selection, self.target.info)
 
     def new_run_info(self, run_id: str | None, identity: str) -> RunInfo:
-        """The fixed facts of a run created now; with a new id if it has none."""
+        """The fixed facts of a run created now. `run_id` None: make a new id."""
         target, created = self.target.info, self.context.clock.now()
         run_info = RunInfo.new(
             run_id or new_run_id(created),
@@ -147,9 +148,10 @@ def _has_no_kind(source: UpdaterSource) -> bool:
 
 
 def load_successor(source: UpdaterSource, then: Then) -> tuple[str, LoadedUpdater]:
-    """Load the successor that an updater has asked for, and check those that it names in turn.
+    """Load the successor that an updater has asked for, and check the successors that it names in
+    turn.
 
-    Returns its link (see `authoring/successors.py`), too. Raises BulkupError.
+    Returns its link (see `authoring/successors.py`) and the loaded successor. Raises BulkupError.
     """
     folder = os.path.dirname(source.path)
     link = successors.relative_spec(then.updater, folder)
@@ -165,7 +167,7 @@ def with_parameters(
     values = convert(source, params, prefix=prefix, also=also)
     texts = {name: to_text(value) for name, value in values.items()}
     if is_built_in(source.definition) and values.get("kind") is None:
-        texts.pop("kind", None)  # the selection says it, and is stored and shown beside them
+        texts.pop("kind", None)  # the selection has it, and is stored and shown separately
     return LoadedUpdater(source, values, texts)
 
 
@@ -186,7 +188,7 @@ def prepare(
     `check_target` is called before anything is sent to the target. `selection` narrows the
     updater's query. `keys`: what to work on instead of the query's results.
     """
-    ignored = ignored_emulator(target_options)  # inside, the environment has our own server
+    ignored = ignored_emulator(target_options)  # later, the environment names our own server
     with (
         open_and_load(
             updater,
@@ -216,10 +218,11 @@ def open_and_load(
     check_target: Callable[[TargetInfo], None] = lambda _: None,
     selection: Selection = EVERYTHING,
 ) -> Iterator[tuple[Target, LoadedUpdater, Updater]]:
-    """Open a target, and then load an updater, and create it. Raises BulkupError.
+    """Open a target, then load an updater and create it. Raises BulkupError.
 
-    User code never runs before the target is settled: what it does when it is imported reaches the
-    target or nothing. Still, an updater that is wrong is reported before a target that is.
+    User code never runs before the target is settled, so whatever it does on import reaches the
+    target or nothing. Still, if both the updater and the target are wrong, the updater's error is
+    reported.
     """
     with ExitStack() as stack:
         target = unusable = None
@@ -234,7 +237,7 @@ def open_and_load(
             created = loaded.create()
         except UpdaterError as error:
             if unusable is not None and isinstance(error.__cause__, OutsideTargetError):
-                raise unusable from None  # it needs what cannot be had
+                raise unusable from None  # it needs the target, which cannot be opened
             raise
         if target is None:
             assert unusable is not None
@@ -244,7 +247,7 @@ def open_and_load(
 
 @contextmanager
 def prepare_on(target: Target, loaded: LoadedUpdater, context: RunContext) -> Iterator[PreparedRun]:
-    """As `prepare`, on an open target that has answered before."""
+    """Like `prepare`, on an open target that has answered before."""
     created = loaded.create()
     with closing(context.connect(target)) as rpc, explained(rpc):
         yield _bind(loaded, created, target, rpc, context)
@@ -271,7 +274,7 @@ def _bind(
     client_class = ReadOnlyClient if context.options.dry_run else UserClient
     updater.client = client_class.over(rpc, target.client)
     query = checked_query(updater, source, target, loaded.selection)
-    if updater._then is not None:  # asked for in __init__ or get_query
+    if updater._then is not None:  # chosen in __init__ or get_query
         try:
             load_successor(source, updater._then)
         except BulkupError as error:
@@ -335,7 +338,7 @@ def _first_of(rpc: Rpc, query: QueryPlan) -> Sequence[Any]:
 
 
 def has_own_query(updater: Updater) -> bool:
-    """Whether there is anything that a selection could narrow."""
+    """Whether the updater has a query that a selection could narrow."""
     return not isinstance(updater, SelectionUpdater) or updater.has_kind
 
 

@@ -25,7 +25,7 @@ def _table() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Prices:
-    """Of 100,000 operations each. Small operations are free."""
+    """Prices per 100,000 operations. Small operations are free."""
 
     reads: float
     writes: float
@@ -43,10 +43,12 @@ def prices_for(
     currency: str | None = None,
     source: str = "",
 ) -> Prices:
-    """The list prices of a region, with the user's `own` in their place, which `source` names.
+    """The list prices of a region. The user's `own` prices replace them; `source` says where those
+    are from.
 
-    The service does not tell a client where the database is. Without a region it is the dearest of
-    the table. Raises UsageError for a region that is not in it, unless all prices are the user's.
+    The service does not tell a client where the database is. Without a region, the most expensive
+    one in the table is used. Raises UsageError for a region that is not in the table, unless all
+    prices are the user's.
     """
     table, own = _table(), own or {}
     regions = table["regions"]

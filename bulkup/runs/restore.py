@@ -1,8 +1,8 @@
 """Start a run that puts entities back: what `bulkup undo` and `bulkup rewind` share.
 
-The caller collects what is to be put back (`state/restore_list.py`) and has an updater that is a
-`Restorer`, whose parameters say what this run is about. Everything else is a run like any other: it
-is paced, retried, resumed, has its own record and before-images, and can be undone.
+The caller collects what is to be put back (`state/restore_list.py`), and provides an updater that
+is a `Restorer` and whose parameters describe the run. Otherwise this is a run like any other: it is
+paced, retried and resumed, has its own record and before-images, and can be undone.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def prepare_restore(
 ) -> Iterator[PreparedRun]:
     """Prepare a run for `runs.start.start`. Raises BulkupError.
 
-    `updater` is found again by its module when the run is resumed. `read` makes the list once the
-    target has answered. `check_target`: see `prepare`.
+    When the run is resumed, `updater` is found by its module and name. `read` makes the list once
+    the target has answered. `check_target`: see `prepare`.
     """
     options = context.options
     alone = replace(context, options=replace(options, processes=1))

@@ -38,7 +38,7 @@ from bulkup.state.unreported import is_unreported
 
 
 def _start_of(folder: Path) -> str:
-    """When a run began, in the form in which most ids begin; those of migrations do not."""
+    """When a run began, in the form with which most run ids begin. The ids of migrations do not."""
     try:
         with closing(Checkpoint.open(folder, check=False)) as checkpoint:
             return checkpoint.run_info.created.replace("-", "").replace("T", "-").replace(":", "")
@@ -50,15 +50,15 @@ def _start_of(folder: Path) -> str:
 def open_unfinished(name: str | None, context: RunContext) -> Iterator[Checkpoint]:
     """Lock and open the checkpoint of the named run, or of the latest unfinished one.
 
-    A run that is finished is opened, too, if it has not reported that, if this process has waited
-    for another to finish it, or if its successor has not begun here. Raises NotFoundError when
-    there is nothing to resume, HeldError while another process executes the run.
+    A finished run is also opened if its end was not reported, if this process has waited for
+    another one to finish it, or if a successor in its chain is not known to be over. Raises
+    NotFoundError when there is nothing to resume, HeldError while another process executes the run.
     """
     if name is not None:
         folder = find_run(context.state_dir, name, RESUME.fits)
     else:
         folder = _latest_unfinished(context)
-    if is_cut(folder):  # others of this machine hold it for a moment only
+    if is_cut(folder):  # other processes on this machine hold it only briefly
         context = replace(context, wait_s=max(context.wait_s, JOINING_WITHIN_S))
     lock = lock_folder(folder, context)
     try:
@@ -88,7 +88,7 @@ def _is_open(checkpoint: Checkpoint) -> bool:
 
 
 def _has_open_chain(checkpoint: Checkpoint) -> bool:
-    """Whether the run's successor, or that one's, is not known to be over."""
+    """Whether a successor in the run's chain is not known to be over."""
     while checkpoint.status().state is RunState.FINISHED:
         successor = checkpoint.status().successor
         if not successor:
@@ -203,7 +203,7 @@ def resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
 def _resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
     context, ledger, run_info = prepared.context, prepared.ledger, checkpoint.run_info
     with context.stop.listening():
-        to_sweep = ledger.to_sweep()  # in flight with the next request
+        to_sweep = ledger.to_sweep()  # sent together with the next request
         record = ledger.read(run_info.run_id)
         sweep_markers(ledger, prepared.rpc, to_sweep)
         if record is not None:
@@ -222,7 +222,7 @@ def _resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
         if report is not None:
             return execute_successors(prepared, report, links=links)
         if is_finished:
-            if _has_open_chain(checkpoint):  # not as Datastore knows it
+            if _has_open_chain(checkpoint):  # but Datastore says that it is over
                 raise _nothing_to_resume(run_info.run_id, RunState.FINISHED)
             return report_stored(context, checkpoint)  # this process has waited for its end
         if record is not None and record.ranges is not None:
@@ -248,7 +248,7 @@ def _resume(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
 
 
 def _resume_ranges(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint) -> Report:
-    """Join those who work on the ranges of a run, or report how they have ended it."""
+    """Join the other workers on the ranges of a run, or report how they have ended it."""
     if record.state is RunState.FINISHED:
         return conclude_run(prepared, record.run_info.run_id, checkpoint=checkpoint)
     _check_not_ended(record, checkpoint)

@@ -1,12 +1,12 @@
 """Handle the failed entities of a finished run again, by key: what `bulkup retry` calls.
 
-A retry is a run of its own, on a list of keys: those of the failures. It has the updater, the
-parameters and the target of the first run; the code may be another, which is the point of it. When
-it is finished, the list of failures of the first run is brought up to date. Until then the list is
-as it was, so the same command finds the same keys, and with them the unfinished retry.
+A retry is a run of its own, on the keys of the failures. It has the updater, the parameters and the
+target of the first run. The code may have changed, which is the point of a retry. When the retry is
+finished, the first run's list of failures is brought up to date. Until then the list is unchanged,
+so the same command finds the same keys, and by them the unfinished retry.
 
-The folder of the first run is locked all the while: of two retries at once, the second would work
-on a list that the first one changes.
+The folder of the first run stays locked all the while. Otherwise, of two retries at once, the
+second would work on a list that the first one changes.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from bulkup.state.key_list import KeyList
 
 @contextmanager
 def open_to_retry(name: str, context: RunContext) -> Iterator[Checkpoint]:
-    """Lock and open the checkpoint of the run whose failures are to be handled again; of a retry,
-    that of the run it is a retry of. What finished retries have done is in it.
+    """Lock and open the checkpoint of the run whose failures are to be handled again. If the named
+    run is a retry, open the run that it retries. The checkpoint then includes the results of
+    finished retries.
 
     Raises NotFoundError, UsageError, HeldError, StateError.
     """
@@ -96,8 +97,8 @@ def prepare_retry(
     *,
     keys_from: str | None = None,
 ) -> Iterator[PreparedRun]:
-    """Prepare a retry of the run of a checkpoint. `keys_from`: a file of keys, instead of those of
-    its failures.
+    """Prepare a retry of the run of a checkpoint. `keys_from`: a file of keys to handle instead of
+    those of its failures.
 
     Options that the user leaves at their defaults are those of the run. Raises BulkupError.
     """
@@ -140,8 +141,9 @@ def retry(prepared: PreparedRun, checkpoint: Checkpoint) -> Report:
 
 
 def settle_retry(retried: Checkpoint, context: RunContext) -> None:
-    """Bring the failures of the first run up to date, after one of its retries was resumed. If that
-    run's folder is in use or gone, the next retry does it."""
+    """Bring the failures of the first run up to date, after one of its retries was resumed. If the
+    first run's folder is in use, its next retry does that; if the folder is gone, nothing is
+    done."""
     if not retried.run_info.retry_of:
         return
     folder = retried.folder.with_name(retried.run_info.retry_of)
@@ -164,9 +166,10 @@ def settle_retry(retried: Checkpoint, context: RunContext) -> None:
 
 
 def note_retry_undone(retried: Checkpoint, *, brought_back: bool = False) -> None:
-    """A retry was undone, so what it handled has failed again; or (`brought_back`) that undo was
-    undone itself. Does nothing for other runs, and while the first run's folder is locked: then
-    that run is undone with its retry."""
+    """Record in the first run that a retry was undone, so that what it handled has failed again;
+    or, with `brought_back`, that this undo was undone itself. Does nothing for other runs. It also
+    does nothing while the first run's folder is locked: then that run is being undone together with
+    its retry."""
     folder = retried.folder.with_name(retried.run_info.retry_of or retried.folder.name)
     if folder == retried.folder or not (folder / CHECKPOINT_NAME).exists():
         return
@@ -188,7 +191,7 @@ def note_retry_undone(retried: Checkpoint, *, brought_back: bool = False) -> Non
 
 
 def _settle(first: Checkpoint, run_id: str, *, again: bool = False) -> None:
-    """Take in what a retry has done, once it is finished."""
+    """Update the first run's failures with what a retry has done, once the retry is finished."""
     folder = first.folder.with_name(run_id)
     is_settled = first.retries().get(run_id) is not None and not again
     if is_settled or not (folder / CHECKPOINT_NAME).exists():

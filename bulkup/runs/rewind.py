@@ -54,14 +54,15 @@ class RewindOptions:
     keep_after: Moment | None = None
     deletes_new: bool = False
     selection: str = ""
-    """What has chosen some of these entities, in words."""
+    """The selection that has chosen some of these entities, in words."""
     is_wanted: Callable[[Difference], bool] = lambda difference: True
-    """Whether it has chosen this one. What differs and is not wanted counts as the same."""
+    """Whether the selection has chosen this entity. A difference that is not wanted counts as the
+    same."""
 
 
 @dataclass
 class RewindTally:
-    """Counts of a comparison, by kind; of a size that does not grow with the entities."""
+    """Counts of a comparison, by kind. Its size does not grow with the number of entities."""
 
     _kinds: dict[str, tuple[KindTally, Counter[Action], Counter[Kept]]] = field(
         default_factory=dict
@@ -94,7 +95,8 @@ class RewindTally:
 
 @contextmanager
 def open_times(target: Target, options: RewindOptions) -> Iterator[tuple[Side, Side, Side | None]]:
-    """An open target as of then, now, and as of `keep_after` if that is set. Raises BulkupError."""
+    """An open target as of then, as of now, and as of `keep_after` if that is set. Raises
+    BulkupError."""
     with ExitStack() as stack:
         then = open_side(stack, target, options.to)
         if then.micros is None:
@@ -113,11 +115,11 @@ def open_times(target: Target, options: RewindOptions) -> Iterator[tuple[Side, S
 
 @dataclass(frozen=True)
 class FoundSteps:
-    """What is not as it was."""
+    """The differences between then and now."""
 
     report: RewindReport
     sample: Sequence[WouldChange | KeptEntity]
-    """The first of each action, in the order of keys."""
+    """The first entities of each action, in key order."""
 
 
 def compare_times(
@@ -130,7 +132,7 @@ def compare_times(
 ) -> FoundSteps:
     """Compare an open target as of then and now. Reads only.
 
-    `restores` gets what is to be put back. `sample`: of how many entities of each action details
+    `restores` gets what is to be put back. `sample`: for how many entities of each action details
     are wanted. Raises BulkupError.
     """
     check_scope(options.scope)

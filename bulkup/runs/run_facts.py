@@ -1,7 +1,7 @@
-"""What is known of a run, read from its folder: for its page, `bulkup report`, `bulkup serve`.
+"""What is known about a run, read from its folder: for its page, `bulkup report`, `bulkup serve`.
 
-Nothing is written, and Datastore is not asked. Time and memory are bounded, except that failures
-are read to be grouped: of the undo log only the beginning is read.
+Nothing is written, and Datastore is not asked. Of the undo log, only the beginning is read. Time
+and memory are bounded, except that all failures are read in order to group them.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from bulkup.state.timeline import read_timeline
 from bulkup.state.undo_files import keeps_images
 
 MOST_CHANGES = 12
-"""Samples of what the run has changed."""
+"""How many samples of the run's changes are shown."""
 ALIKE = 3
-"""As many samples that change the same properties in the same way."""
+"""How many samples may change the same properties in the same way."""
 LOOKED_AT = 300
-"""Writes among which samples are chosen."""
+"""How many writes the samples are chosen from."""
 MOST_FAILURES = 50
 MOST_INCIDENTS = 200
 MOST_LINKS = 100
-"""Runs of a chain that are looked at."""
+"""How many runs of a chain are looked at in each direction."""
 
 
 def run_facts(
     folder: Path, report: Report | None = None, *, clock: Clock | None = None
 ) -> RunFacts:
-    """What the folder knows of a run, which may be at work.
+    """What the folder knows about a run, which may be in progress.
 
-    `report`: that of the runner that has just ended, which knows more; None: it is read, too.
-    A damaged timeline or undo log costs only what it tells. Raises StateError for a checkpoint that
-    cannot be read.
+    `report`: the report of the runner that has just ended, which knows more; None: it is read from
+    the folder, too. If the timeline or the undo log is damaged, only its own facts are missing.
+    Raises StateError for a checkpoint that cannot be read.
     """
     try:
         with closing(Checkpoint.open(folder, check=False)) as checkpoint:
@@ -80,18 +80,18 @@ def run_facts(
 
 
 def facts_of_end(folder: Path, report: Report) -> RunFacts:
-    """The facts of a runner that has just ended with this report, or of the work in several
-    namespaces, which has no checkpoint. Where the folder tells nothing, the report does."""
+    """The facts of a runner that has just ended with this report, or of work in several namespaces,
+    which has no checkpoint. If the folder has nothing to read, only the report is used."""
     if not report.spaces:
         try:
             return run_facts(folder, report)
         except StateError:
-            pass  # whoever needs the checkpoint says so; this only shows it
+            pass  # code that needs the checkpoint reports this; here it is only shown
     return RunFacts(report, Clock().now())
 
 
 def shown_report(checkpoint: Checkpoint, state_dir: Path, *, shown: int = MOST_FAILURES) -> Report:
-    """The report of a run as it is shown, at any time. `state_dir`: as the user has typed it."""
+    """The report of a run for display, at any time. `state_dir`: as the user has typed it."""
     run_info = checkpoint.run_info
     tuned = read_steering(checkpoint.folder).tuning.stored()
     words = Options().or_as(checkpoint.status().asked).words(but=tuned)
@@ -109,7 +109,7 @@ def shown_report(checkpoint: Checkpoint, state_dir: Path, *, shown: int = MOST_F
     if is_copy(checkpoint.folder):
         report = replace(report, next_command="", state_file="")
         alive = None if alive is None else was_alive(checkpoint.folder)
-    # Nothing is next for a run whose process works on it; to resume it would be refused.
+    # A run whose process is alive has no next command: resuming it would be refused.
     return replace(report, alive=alive, next_command="" if alive else report.next_command)
 
 
@@ -134,7 +134,7 @@ def _changes(checkpoint: Checkpoint) -> tuple[tuple[WouldChange, ...], str]:
 
 
 def _samples(folder: Path) -> Iterator[WouldChange]:
-    """The first of each kind: a run may treat entities in several ways."""
+    """The first changes of each kind: a run may treat entities in several ways."""
     seen: Counter[tuple[object, ...]] = Counter()
     for change in islice(first_changes(folder), LOOKED_AT):
         properties = ((one.name, one.before is None, one.after is None) for one in change.changes)
@@ -145,7 +145,7 @@ def _samples(folder: Path) -> Iterator[WouldChange]:
 
 
 def _incidents(folder: Path) -> Iterator[Incident]:
-    """The last ones, from the log of the run."""
+    """The last incidents in the run's log."""
     entries = (entry for entry in read_log(folder) if entry.kind in _INCIDENTS)
     for entry in deque(entries, MOST_INCIDENTS):
         yield Incident(entry.at, _INCIDENTS[entry.kind](entry), entry.text("by"))

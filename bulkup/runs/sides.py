@@ -36,7 +36,7 @@ class SideOptions:
 
 @contextmanager
 def open_sides(a: SideOptions, b: SideOptions) -> Iterator[tuple[Side, Side]]:
-    """Both sides, for reading; a file that another process serves is read through that one.
+    """Both sides, for reading; a file that another process serves is read through that process.
 
     Raises BulkupError.
     """
@@ -80,7 +80,8 @@ def check_scope(scope: Scope) -> None:
 
 
 def check_something_compared(side: Side, scope: Scope, found: frozenset[str]) -> None:
-    """Nothing must not pass for equal: the kind, or the namespace, may be mistyped.
+    """Refuse a comparison of nothing, which must not pass for equality: the kind or the namespace
+    may be mistyped.
 
     `found`: the kinds of which at least one entity was compared. Raises TargetError.
     """
@@ -106,7 +107,8 @@ def check_something_compared(side: Side, scope: Scope, found: frozenset[str]) ->
 
 
 def _meant(side: Side, kind: str) -> str:
-    """What is there under a similar name, where the server lists its kinds."""
+    """The hint that a kind with a similar name exists; empty if none does or the server lists no
+    kinds."""
     try:
         ((_, kinds),) = kind_names(side.rpc, [side.target.namespace])
         similar = similar_names(kind, kinds)

@@ -1,4 +1,4 @@
-"""What is said of unfinished runs when a run starts: of the one that is resumed, and of others."""
+"""Messages about unfinished runs when a run starts: about the one that is resumed, and others."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bulkup.state.record import RunRecord
 def similar_runs(
     open_runs: Iterable[RunRecord], run_info: RunInfo, state_dir: Path
 ) -> list[Warned]:
-    """Warnings about unfinished runs the user may have meant: only a parameter, the query, the
-    file's name or the list of keys is different."""
+    """Warnings about unfinished runs that the user may have meant: those that differ only in a
+    parameter, the query, the file's name or the list of keys."""
     all_entities = "all entities of its list" if run_info.keys else "all entities"
     return [
         Warned(
@@ -29,7 +29,7 @@ def similar_runs(
             WarningKind.SIMILAR_RUN,
         )
         for other in open_runs
-        if other.run_info.identity != run_info.identity  # such a run has just ended
+        if other.run_info.identity != run_info.identity  # a run of this same work has just ended
     ]
 
 

@@ -57,7 +57,7 @@ def start(
             f"worker processes cannot load {source.name}, since {source.only_here}; move it to the "
             "top level of a file, or leave out processes="
         )
-    # Entities that a retry has handled must not be handled by another one that began meanwhile.
+    # Entities that a retry has handled must not be handled by another retry that began meanwhile.
     is_retry = bool(prepared.retry_of)
     once = is_retry or (not fresh and (context.once or prepared.updater.once is True))
     if once and not keep_record:
@@ -105,34 +105,35 @@ class Cutting:
     """How to cut a run into ranges, and who works on them."""
 
     ranges: int | None = 0
-    """About how many ranges; None: as many as its size suggests; 0: a run is not cut, but one that
-    is cut is joined."""
+    """About how many ranges; None: as many as its size suggests; 0: do not cut the run, but join
+    one that is already cut."""
     work: Callable[[PreparedRun, RunRecord], Report] = work_on_ranges
     """Works on the ranges of a run, and ends it."""
 
 
 CUT_WITHIN_S = 20.0
-"""How long to wait for a process that has just started the same command, and cuts the run."""
+"""How long to wait for a process that has just started the same command and is cutting the run."""
 STEP_S = 0.2
 
 END_S = 5.0
-"""A process records the end of its run a moment before it lets its file go, and the times of two
-processes differ by a second."""
+"""A run that ended up to this long before a process began to wait counts as the run it waited for.
+The end is recorded a moment before the file is released, and the clocks of two processes may differ
+by a second."""
 
 
 @dataclass(frozen=True)
 class _Beginning:
-    """What is to be started, or resumed."""
+    """A run to start or to resume."""
 
     prepared: PreparedRun
     run_info: RunInfo
-    """Of the run, if it is a new one."""
+    """The facts of the run if it is a new one."""
     fresh: bool
     keep_record: bool
     once: bool
     on_found: Callable[[RunRecord], None]
     in_group: bool
-    """The run's id is that of a group, which knows by itself what is done."""
+    """The run belongs to a group, which keeps track of what is done."""
     cutting: Cutting
 
     @property
@@ -158,8 +159,8 @@ class _Beginning:
         return execute_dry_run(prepared, self.run_info)
 
     def look(self) -> Report | tuple[RunRecord | None, Sampling | KeySampling | None]:
-        """The unfinished run of the same work, if there is one, and a sample to split the query
-        at; or the report of a run that has done all there is to do."""
+        """The unfinished run of the same work, if there is one, and a sample of keys to split the
+        query at; or a report if there is nothing left to do."""
         prepared, ledger, run_info = self.prepared, self.ledger, self.run_info
         # These requests are sent together to save round trips. None depends on another's answer:
         # swept runs are over and hold no claim, and the claim, which is written with the record,
@@ -196,7 +197,7 @@ class _Beginning:
             return True
         if done is None or not done.same_source:
             return False
-        # Whoever waits for another process to do the work does not want it done twice.
+        # If this process waited while another one did the work, it must not do it again.
         now, waited_from = (
             self.prepared.context.clock.monotonic(),
             self.prepared.context.waited_from,
@@ -262,9 +263,10 @@ class _Beginning:
             unfinished = ledger.unfinished_before_start(run_info.identity)
 
     def _cut_by_another(self, record: RunRecord, error: HeldError | CutMeanwhile) -> RunRecord:
-        """The record of a run that another process works on, once that has cut it into ranges. If
-        this one was to do that, it waits a moment. Raises the error when the run is not cut, and
-        NotFoundError when it has ended: its process holds the folder for a moment longer."""
+        """The record of a run that another process works on, once that process has cut it into
+        ranges. Waits a moment for that if this command is to cut the run itself. Raises `error` if
+        the run is not cut, and NotFoundError if it has ended: its process holds the folder for a
+        moment longer."""
         context, waits = self.prepared.context, self.cutting.ranges != 0
         give_up = context.clock.monotonic() + (CUT_WITHIN_S if waits else 0.0)
         while True:
@@ -277,7 +279,7 @@ class _Beginning:
             context.stop.raise_if_asked()
 
     def _cut_if_asked(self, held: RunRecord, checkpoint: Checkpoint) -> RunRecord:
-        """The record of the run, cut into ranges if that was asked for and its query allows it."""
+        """The record of the run, cut into ranges if that was asked for and entities are left."""
         wanted = self.cutting.ranges
         if wanted == 0 or not held.layout.shards:
             return held
@@ -288,7 +290,8 @@ class _Beginning:
     ) -> RunRecord | Report | None:
         """Take the lease on the new run, or on the unfinished one.
 
-        A report: there is nothing left to do. None: another process has just started the same work.
+        Returns a report if there is nothing left to do, and None if another process has just
+        started the same work.
         """
         prepared = self.prepared
         try:
@@ -305,8 +308,8 @@ class _Beginning:
         if unfinished is not None:
             prepared.warnings.append(resuming(unfinished, prepared))
         else:
-            # Asked again while nobody else can start or finish this work: another process may
-            # have done both since.
+            # Check again now that nobody else can start or finish this work: another process may
+            # have done both in the meantime.
             done = self.done_meanwhile()
             if done is not None:
                 self._withdraw(held, done, checkpoint)

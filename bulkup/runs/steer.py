@@ -1,9 +1,9 @@
 """Steer a run from outside: what `bulkup pause`, `continue`, `cancel` and `tune` call.
 
-A process of this machine that works on the run reads the run's folder, and answers there within a
-second. Any other reads the run record, and answers there within a few seconds. So the folder comes
-first, and the record is asked where nobody has answered: a folder may be a copy, its process may
-hang, another machine may have taken over the run.
+A process on this machine that works on the run reads the run's folder, and answers there within a
+second. A process elsewhere reads the run record, and answers there within a few seconds. So the
+folder comes first, and the record is used if nobody has answered: the folder may be a copy, its
+process may hang, or another machine may have taken over the run.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from bulkup.state.steering import (
 WAIT_S = 10.0
 """How long to wait for an answer. The runner may be in a slow handler."""
 HERE_WAIT_S = 3.0
-"""Then the record is asked, too."""
+"""How long to wait for an answer in the folder before the record is used, too."""
 POLL_S = 0.02
 POLL_RECORD_S = 0.5
 RETRY_FOR_S = 30.0
@@ -55,7 +55,7 @@ RETRY_FOR_S = 30.0
 
 @dataclass(frozen=True)
 class Change:
-    """What is asked of a run; `tuning` with TUNE."""
+    """What a run is asked to do. `tuning` is used with TUNE."""
 
     verb: Verb
     tuning: Tuning = NO_TUNING
@@ -67,7 +67,7 @@ class Outcome(Enum):
     DONE = "done"
     """The process that works on the run has done it."""
     ASKED = "asked"
-    """It has not answered yet. It obeys when it next looks."""
+    """The process has not answered yet. It obeys when it next looks."""
     NOBODY = "nobody"
     """Nobody works on the run. Whoever resumes it finds the change."""
 
@@ -79,7 +79,7 @@ class SteerResult:
     updater: str
     verb: Verb
     steering: Steering
-    """As it is now."""
+    """The steering of the run as it is now."""
     changed: bool
     """False: the run was already in that state."""
     outcome: Outcome
@@ -97,9 +97,9 @@ def steer(
     """Change how a run is steered, and wait up to `wait_s` until its process has done it.
 
     `name` is the id of a run, of a chain's first run, or of a group of runs; in `state_dir` it may
-    be shortened. `target` is where to look for a run that is not there. `by`: user@host; None: of
-    this process. Raises NotFoundError when there is no such run or it is over, UsageError when it
-    cannot be steered so, StateError, TargetError.
+    be shortened. `target` is where to look for a run that is not in `state_dir`. `by`: user@host;
+    None: that of this process. Raises NotFoundError when there is no such run or it is over,
+    UsageError when it cannot be steered in this way, StateError, TargetError.
     """
     by = by or this_process().who
     steerer = _Steerer(name, change, target or TargetOptions(), wait_s, by)
@@ -111,7 +111,7 @@ def steer(
     if RunLock(folder).is_held():
         try:
             result = steerer.here(folder, run_info)
-        except StateError as error:  # read-only, say
+        except StateError as error:  # for example, the folder is read-only
             trouble = error
         else:
             if result is not None:
@@ -123,7 +123,7 @@ def steer(
             raise trouble from error
         if isinstance(error, (NotFoundError, UsageError)):
             raise
-        # The folder says it; a process elsewhere that works on the run does not know yet.
+        # The folder has the change, but a process elsewhere that works on the run does not know it.
         raise type(error)(
             f"run {run_info.run_id} is asked to {change.verb} in its folder alone: {error.message}",
             details=error.details,
@@ -140,7 +140,7 @@ class _Steerer:
         self._wait_s = wait_s
         self._by = by
         self._ours: Steering | None = None
-        """What was asked in the folder."""
+        """The steering that this command wrote to the folder; None: it has written none."""
 
     def run_in(self, folder: Path) -> RunInfo:
         """Raises NotFoundError when the run is over."""
@@ -153,7 +153,7 @@ class _Steerer:
     # --- in the folder ---
 
     def here(self, folder: Path, run_info: RunInfo) -> SteerResult | None:
-        """Ask the process of this machine that works on the run; None: it does not answer."""
+        """Ask the process on this machine that works on the run; None if it does not answer."""
         changed = False
 
         def change(there: Steering) -> Steering:
@@ -167,7 +167,7 @@ class _Steerer:
         return outcome and self._result(run_info, steering, changed, outcome)
 
     def _wait_here(self, folder: Path, steering: Steering) -> Outcome | None:
-        """None: the process does not answer, or has ended although nobody asked it to."""
+        """The outcome; None if the process does not answer, or has ended without being asked to."""
         cancels, lock = self._change.verb is Verb.CANCEL, RunLock(folder)
         give_up = time.monotonic() + min(self._wait_s, HERE_WAIT_S)
         while True:
@@ -186,7 +186,7 @@ class _Steerer:
     # --- in the record ---
 
     def by_record(self, folder: Path | None, run_info: RunInfo | None) -> SteerResult:
-        """Change the record; and the folder, so that both say the same."""
+        """Change the record, and also the folder, so that both say the same."""
         options = self._target if run_info is None else options_for(run_info, self._target)
         not_here = NotFoundError(
             f"there is no run {self._name!r} in this state directory; --project or --local says in "
@@ -225,7 +225,7 @@ class _Steerer:
             except RecordMovedOn:
                 record = _still_there(ledger.read(run_id), run_id)
                 if record.steering == steering:
-                    break  # an earlier attempt, whose answer was lost
+                    break  # our earlier attempt worked, but its answer was lost
         if folder is not None and folder.name == run_id:
             try:
                 adopt_steering(folder, steering)
@@ -235,7 +235,7 @@ class _Steerer:
         return self._result(record.run_info, steering, changed, outcome)
 
     def _find(self, ledgers: Ledgers, run_info: RunInfo | None) -> tuple[Ledger, RunRecord | None]:
-        """The record of the run, or of the one in its chain or group that is worked on."""
+        """The record of the run, or of the run in its chain or group that is in progress."""
         ledger = ledgers.of()
         run_id = self._name if run_info is None else run_info.run_id
         record = ledger.read(run_id)
@@ -300,7 +300,8 @@ class _Steerer:
     # --- both ---
 
     def _after(self, there: Steering, run_id: str) -> Steering:
-        """Raises UsageError when the table does not allow the change."""
+        """The steering after the change. Raises UsageError when the current steering does not allow
+        it."""
         change = self._change
         after = there.after(change.verb, by=self._by, at=time.time(), tuning=change.tuning)
         if after is None:

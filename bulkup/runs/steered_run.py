@@ -1,4 +1,4 @@
-"""Which run an id means that is to be steered: of a chain or a group, the one that is worked on."""
+"""Finds the run to be steered from an id: in a chain or a group, the run that is in progress."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Ledgers:
     target: TargetInfo
 
     def of(self, namespace: str | None = None) -> Ledger:
-        """None: of the target's own namespace."""
+        """The ledger of a namespace; None: that of the target's own namespace."""
         space = self.target.namespace if namespace is None else namespace
         return Ledger(self.rpc, replace(self.target, namespace=space))
 
 
 def in_group(ledgers: Ledgers, group: Group) -> tuple[Ledger, RunRecord]:
-    """The run of a group that is worked on. Raises NotFoundError when none has begun."""
+    """The run of a group that has begun and is not over. Raises NotFoundError if there is none."""
     for namespace in group.namespaces:
         ledger = ledgers.of(namespace)
         record = current(ledger, ledger.read(group.run_id(namespace)))
@@ -45,7 +45,7 @@ def in_group(ledgers: Ledgers, group: Group) -> tuple[Ledger, RunRecord]:
 
 
 def current(ledger: Ledger, record: RunRecord | None) -> RunRecord | None:
-    """The unfinished run of a chain, from this one on; or the last one."""
+    """The unfinished run of a chain, starting at this one; the last run if all are finished."""
     while record is not None and record.state is RunState.FINISHED:
         following = ledger.read(next_id(record.run_info.run_id))
         if following is None:
@@ -55,9 +55,9 @@ def current(ledger: Ledger, record: RunRecord | None) -> RunRecord | None:
 
 
 def folder_of(state_dir: Path, name: str) -> Path | None:
-    """The folder of the run that is meant; None: it is not in this state directory.
+    """The folder of the run that is meant; None if it is not in this state directory.
 
-    Raises UsageError when the name is that of several runs.
+    Raises UsageError when the name matches several runs.
     """
     if folders := group_folders(state_dir, name):
         return max(folders, key=_liveliness)
@@ -83,7 +83,8 @@ def _successor_of(folder: Path) -> Path | None:
 
 
 def _liveliness(folder: Path) -> tuple[bool, bool, int]:
-    """Of the runs of a group: the one that is worked on, or one that is not over."""
+    """Ranks the runs of a group: first one that is in progress, then one that is not over, then the
+    one that was changed last."""
     try:
         with closing(Checkpoint.open(folder, check=False)) as checkpoint:
             is_open = not checkpoint.status().state.is_over

@@ -1,4 +1,4 @@
-"""How the steering of a run begins with a new runner."""
+"""The steering of a run when a new runner takes it over."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bulkup.state.steering import read_steering
 
 
 def steering_of_runner(context: RunContext, folder: Path, latest: RunRecord) -> Steering:
-    """What a run is asked to be when this process takes it over.
+    """The steering of a run from when this process takes it over.
 
-    It stays paused, and tuned where this command does not say otherwise. A cancel is over, unless
-    it came while this command waited for the run.
+    A paused run stays paused. Its tuning stays, except where this command's options replace it. A
+    cancel is lifted, unless it came while this command waited for the run.
     """
     carried, by, now = context.carried, this_process().who, context.clock.unix()
     found = newest(carried.steering, read_steering(folder), latest.steering)

@@ -55,7 +55,7 @@ def successor_record(prepared: PreparedRun, record: RunRecord) -> RunRecord | No
         keep=record.keep,
         migration=replace(record.migration, marked=None) if record.migration else None,
         chain=Chain((*record.chain.links, link), query.identity(source.name, successor.params)),
-        gate=GateResult() if record.gate is not None else None,  # its own is still to come
+        gate=GateResult() if record.gate is not None else None,  # its own dry pass is still to come
         warm=record.warm,
         steering=record.steering,
     )
@@ -86,18 +86,18 @@ def _next_pass(prepared: PreparedRun, record: RunRecord, passes: tuple[int, ...]
 
 
 def _is_of_part(prepared: PreparedRun) -> bool:
-    """A run on a list of keys, or on a part of the query, is no reason for its successor: what that
-    one waits for is the whole query. Of a retry, the successor began when the run itself was
-    finished."""
+    """Whether the run covers only a list of keys or a part of its query. Such a run does not start
+    its successor, which waits for the whole query. The successor of a retried run began when that
+    run itself was finished."""
     is_narrowed = bool(prepared.selection) and has_own_query(prepared.updater)
     return bool(prepared.query.digest) or is_narrowed
 
 
 def foretell_successor(prepared: PreparedRun) -> list[Warned]:
-    """What can be known, before the run's end, of a successor that will not begin.
+    """Warnings, before the run's end, about a successor that will not begin.
 
-    A run warns of what the code says; a dry run tries to create the successor, too, which may
-    depend on what the run changes.
+    A run warns of what the code shows. A dry run also tries to create the successor, although that
+    may depend on what the run changes.
     """
     source, is_dry = prepared.source, prepared.context.options.dry_run
     if _is_of_part(prepared):

@@ -26,9 +26,10 @@ class TargetOptions:
 
 
 def ignored_emulator(options: TargetOptions) -> str | None:
-    """The warning that an emulator is set in the environment and is not used; None: there is none.
+    """The warning that the emulator set in the environment is not used; None if there is nothing to
+    warn about.
 
-    Without it, whoever has both would look for the changes in the wrong one.
+    Without the warning, a user of both would look for the changes in the wrong one.
     """
     host = os.environ.get(EMULATOR_VARIABLE)
     if options.local is None or not host:
@@ -37,12 +38,13 @@ def ignored_emulator(options: TargetOptions) -> str | None:
 
 
 def _meant(missing: str) -> str:
-    """`; did you mean 'shop.db'?`, or an empty string if no file there is similar."""
+    """` (did you mean 'shop.db'?)`, or an empty string if no file in that folder has a similar
+    name."""
     folder, name = os.path.split(missing)
     try:
         there = [one.name for one in os.scandir(folder or os.curdir) if one.is_file()]
     except OSError:
-        return ""  # the folder is not there either
+        return ""  # the folder does not exist either
     close = [repr(os.path.join(folder, one)) for one in similar_names(name, there)[:2]]
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
@@ -60,7 +62,7 @@ def check_is_there(local: str) -> None:
 def open_target(options: TargetOptions, *, only_reads: bool = False) -> Iterator[Target]:
     """Resolve a target. If it is an embedded Datastore, serve it until the block ends.
 
-    `only_reads`: if another process serves it, ask that one. Raises UsageError, TargetError.
+    `only_reads`: if another process serves it, use that server. Raises UsageError, TargetError.
     """
     if options.local is None:
         yield resolve(options.project, options.database, options.namespace)
@@ -90,13 +92,13 @@ def open_target(options: TargetOptions, *, only_reads: bool = False) -> Iterator
 
 
 def options_for(run_info: RunInfo, options: TargetOptions) -> TargetOptions:
-    """The target options, with what the run recorded where the user gave none.
+    """The target options that the user gave; those that were not given come from the run.
 
-    Raises MismatchError for another server than the run's.
+    Raises MismatchError if the server is not the run's.
     """
     recorded = run_info.target
     if not (recorded.local or options.local):
-        # Before a client is made: against the wrong server it would ask for credentials.
+        # Check before a client is created: with the wrong server it would ask for credentials.
         check_same_target(run_info, replace(recorded, emulator=emulator_host()))
     return TargetOptions(
         project=options.project or recorded.project,

@@ -1,14 +1,14 @@
-"""OpenTelemetry: spans and metrics of a run, where the process has an SDK configured.
+"""OpenTelemetry: spans and metrics of a run, if the process has an SDK configured.
 
-Names are those of the semantic conventions for database clients
-(https://opentelemetry.io/docs/specs/semconv/db/). They have no value for Datastore in
-`db.system.name`; `gcp.datastore` is made as theirs for Spanner is.
+Names follow the semantic conventions for database clients
+(https://opentelemetry.io/docs/specs/semconv/db/). These define no `db.system.name` for Datastore;
+`gcp.datastore` is modeled on their name for Spanner.
 
     span     `bulkup run NAME`, and in it one for each attempt of a call that reads a page
              (`RunQuery KIND`) or commits a batch (`Commit PROJECT`)
     metrics  db.client.operation.duration, bulkup.entities, bulkup.retries, bulkup.conflicts
 
-There is nothing for a single entity. Without an SDK nothing is imported and nothing is done.
+There are no spans for single entities. Without an SDK, nothing is imported and nothing is done.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ if TYPE_CHECKING:
 SYSTEM = "gcp.datastore"
 HTTPS_PORT = 443
 BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
-"""Those of the conventions for db.client.operation.duration."""
+"""The buckets that the conventions give for db.client.operation.duration."""
 OUTCOMES = ("written", "deleted", "unchanged", "left_alone", "vanished", "failed")
 
 
 def telemetry_of(
     run_info: RunInfo, address: str, kind: str = "", *, monotonic: Callable[[], float]
 ) -> Telemetry | None:
-    """None: no SDK is configured. `kind`: of the query; empty: several, or all."""
+    """The telemetry of a run; None if no SDK is configured. `kind`: the query's kind; empty:
+    several, or all."""
     if "opentelemetry.trace" not in sys.modules and "opentelemetry.metrics" not in sys.modules:
         return None  # whoever configures an SDK imports at least one of them
     try:
         from opentelemetry import metrics, trace
-    except ImportError:  # only a part of it is there
+    except ImportError:  # OpenTelemetry is installed only in part
         return None
     # The API's own providers do nothing, or wait for one that does.
     configured = [
@@ -65,7 +66,7 @@ def telemetry_of(
 
 
 class Telemetry:
-    """An observer of spans and a listener of events, of one runner."""
+    """An observer of spans and a listener to events, for one runner."""
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ class Telemetry:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The spans of the user's handlers are inside the run's."""
+        """Make the run's span the parent of the spans in the user's handlers."""
         from opentelemetry import context, trace
 
         token = context.attach(self._context)
@@ -143,7 +144,7 @@ class Telemetry:
                 root.set_attribute("bulkup.run.retries", report.retries)
             if state is RunState.FAILED:
                 root.set_attribute("error.type", "bulkup.failed")
-                # Without the reason, which may quote what an entity holds.
+                # No description: the reason may quote what an entity holds.
                 root.set_status(trace.Status(trace.StatusCode.ERROR))
             root.end()
 

@@ -50,29 +50,29 @@ class Undo(Restorer):
 
 @dataclass(frozen=True)
 class UndoWishes:
-    """What the user wants of an undo."""
+    """What the user wants from an undo."""
 
     force: bool = False
-    """Also put back what somebody has changed since, and what there are images of where some are
-    missing."""
+    """Also put back what somebody has changed since; and if some before-images are missing, put
+    back the others."""
     keys_from: str | None = None
     """A file with the keys to put back; None: all."""
     confirm: Callable[[Sequence[RunInfo], Target, int | None], None] = field(
         default=lambda runs, target, changed: None
     )
-    """Called before anything is written, and may raise. The number: how many entities somebody has
-    changed since, if these are to be put back, too."""
+    """Called before anything is written, and may raise. Its last argument is how many entities
+    somebody has changed since, if these are to be put back, too."""
 
 
 def undo(
     name: str, target_options: TargetOptions, context: RunContext, wishes: UndoWishes
 ) -> Report:
-    """Undo the run with this id, or with this unambiguous prefix of one, or all runs of a group;
-    and before each run those that followed it in its chain.
+    """Undo the run with this id or unambiguous id prefix, or all runs of a group. The runs that
+    followed a run in its chain are undone before it.
 
-    Returns the report of the last run that this has started, or of one in which entities were left
-    alone. Raises BulkupError when nothing could start: NotFoundError when there is nothing to undo,
-    HeldError while a process works on the run, StateError when its before-images are not there.
+    Returns the report of the undo that did not finish; if all finished, the one with the worst exit
+    code. Raises BulkupError when nothing could start: NotFoundError when there is nothing to undo,
+    HeldError while a process works on the run, StateError when its before-images are missing.
     """
     undoing = _Undoing(target_options, context, wishes)
     of_group = [one for one in group_folders(context.state_dir, name) if not is_successor(one.name)]
@@ -110,13 +110,14 @@ class _Undoing:
         self._context = replace(context, on_done=lambda done: True)
         self._wishes = wishes
         self._runs: Sequence[RunInfo] = ()
-        """Of the chain that is being undone."""
+        """The runs of the chain that is being undone."""
         self._is_confirmed = False
         self._has_left = False
-        """Something of the present run was left alone."""
+        """Whether something of the run that is being undone was left alone."""
 
     def undo_chain(self, folder: Path) -> Report:
-        """Undo the run in this folder, and before it those that followed it. Raises BulkupError."""
+        """Undo the run in this folder, but before it the runs that followed it. Raises
+        BulkupError."""
         context, wishes = self._context, self._wishes
         with ExitStack() as stack:
             folders = folders_to_undo(folder, context)
@@ -166,7 +167,7 @@ class _Undoing:
             end_successor(one.run_info, successor, options, self._context, self._confirm)
 
     def _undo_run(self, one: OpenedRun) -> Report:
-        """Undo one run, in one run of its own for each namespace that it has written to."""
+        """Undo one run, with a separate undo run for each namespace that it has written to."""
         context, options = self._context, self._options(one)
         was_over = one.is_over
         if context.options.dry_run:
@@ -190,7 +191,8 @@ class _Undoing:
             return self._undo_with(ended, options)
 
     def _check_again(self, one: OpenedRun) -> None:
-        """What an unfinished run has written is definite by now. Raises StateError."""
+        """Check again, now that it is definite what an unfinished run has written. Raises
+        StateError."""
         with closing(UndoLog(one.checkpoint)) as log:
             check_can_be_undone(replace(one, log=log), force=self._wishes.force)
 
@@ -201,10 +203,10 @@ class _Undoing:
         with closing(Restores()) as restores:
             take_back(one.log, restores)
             own = one.run_info.target.namespace
-            # The last one is by which the run is noted to be undone.
+            # The run is recorded as undone by the last undo run, so its own namespace comes last.
             spaces = sorted(restores.namespaces(), key=lambda name: (name == own, name))
             if self._wishes.keys_from is not None:
-                spaces = [own]  # that of the keys in the file
+                spaces = [own]  # the namespace of the keys in the file
             reports: list[Report] = []
             for namespace in spaces:
                 there = replace(options, namespace=namespace)
@@ -222,7 +224,7 @@ class _Undoing:
         *,
         is_last: bool,
     ) -> Report:
-        """`is_last`: of the run's namespaces."""
+        """Put back what the run changed in one namespace. `is_last`: no other namespace follows."""
         wishes = self._wishes
         params = {"run": one.run_id, "force": str(wishes.force).lower()}
         changed = self._changed_since(one, restores, options) if wishes.force else None

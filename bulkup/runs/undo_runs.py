@@ -1,4 +1,5 @@
-"""The runs that one `bulkup undo` is about: opened, in their order, and whether they can be undone.
+"""The runs that one `bulkup undo` concerns: opens them in order, and checks that they can be
+undone.
 
 What followed a run is undone before it: its successors, and the retries of its failures.
 """
@@ -53,7 +54,8 @@ class OpenedRun:
 
     @property
     def may_have_changed_something(self) -> bool:
-        """Of a run in ranges, Datastore may know of more than its folder."""
+        """Whether it may have changed something. For a run in ranges, Datastore may know more than
+        its folder."""
         return bool(self.log.total) or not self.is_over or is_cut(self.checkpoint.folder)
 
     @property
@@ -62,12 +64,12 @@ class OpenedRun:
 
     @property
     def is_whole(self) -> bool:
-        """Everything that it has written is known."""
+        """Whether everything that it has written is known."""
         return not self.log.missing and not self.log.unknown
 
     @property
     def waiting_successor(self) -> str | None:
-        """The run that its end has created, and of which there is no folder here."""
+        """The successor that the end of this run created, if there is no folder of it here."""
         successor = self.checkpoint.status().successor
         following = self.checkpoint.folder.with_name(next_id(self.run_id))
         return None if (following / CHECKPOINT_NAME).exists() else successor
@@ -122,8 +124,9 @@ def opened(folder: Path, context: RunContext) -> Iterator[OpenedRun]:
 
 
 def without_blind_retries(runs: Sequence[OpenedRun], context: RunContext) -> list[OpenedRun]:
-    """Of runs that are to be undone, the last of which was named, those that can be, or must be:
-    retries that have kept no before-images have changed other entities than their run."""
+    """Leave out the retries that have kept no before-images: they have changed other entities than
+    the run that they retry. `runs`: the runs to undo, of which the last one was named by the user,
+    and stays."""
     left = []
     for one in runs:
         is_blind = one.log.total and not one.log.is_kept

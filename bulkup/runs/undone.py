@@ -1,4 +1,4 @@
-"""What is noted of a run that is undone, in its folder and in its record."""
+"""Records that a run is undone, in its folder and in its record."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def end_unfinished(
     confirm: Callable[[Target], None],
     check: Callable[[], None],
 ) -> None:
-    """Make definite what an unfinished run has written, and end it where it is. Of one in ranges
-    that is over, only learn what others have written.
+    """Make definite what an unfinished run has written, and end the run where it is. If it is a run
+    in ranges that is already over, only learn what others have written.
 
-    After this no commit of its last runner can arrive any more. `check` is called for a run in
-    ranges before it is ended, once the checkpoint knows what is definite; what it raises is passed
-    on, and the run can be resumed then. Raises HeldError while a process works on it, NotFoundError
-    when Datastore does not know it as unfinished, CallError.
+    After this, no commit of its last runner can arrive any more. For a run in ranges, `check` is
+    called before the run is ended, once the checkpoint knows what is definite. If it raises, the
+    error is passed on, and the run can still be resumed. Raises HeldError while a process works on
+    the run, NotFoundError when Datastore does not know it as unfinished, CallError.
     """
     run_info = checkpoint.run_info
     with (
@@ -101,7 +101,7 @@ def _end(
             notes=Notes(rpc, namespace, run_id), runner=lease.runner,
         )  # fmt: skip
         recover(recovery, checkpoint, lease, clock.unix())
-        # So that it has no commit in flight any more.
+        # This drops the commits that the checkpoint still has in flight.
         checkpoint.follow(lease.record.layout.shards, lease.record.lease.generation)
     reason = f"ended by {this_process().who} to undo it"
     lease.update(
@@ -154,10 +154,10 @@ def end_successor(
 
 
 def undone_by(checkpoint: Checkpoint, report: Report) -> list[str]:
-    """By which runs the one of the checkpoint is undone, after another one has ended: what each of
-    these has put back, its own undo brings back."""
+    """The runs by which the checkpoint's run is undone, after another undo run has ended. Undoing
+    one of them brings back what that one put back."""
     status = checkpoint.status()
-    # A process may have died between the end of an undo and the note of it here.
+    # A process may have died between the end of an undo and recording it here.
     earlier = dict.fromkeys((*status.undone_by_all, *status.undos))
     earlier.pop(report.run_id, None)
     wrote = [
@@ -178,7 +178,7 @@ def _has_written(folder: Path) -> bool:
 def note_undone(
     prepared: PreparedRun, checkpoint: Checkpoint, by: Sequence[str], *, partly: bool
 ) -> None:
-    """The run of the checkpoint was undone by the runs `by`. `partly`: not all of it.
+    """Record that the checkpoint's run was undone by the runs `by`. `partly`: not all of it was.
 
     A migration that is undone is pending again. Raises CallError.
     """
@@ -192,7 +192,7 @@ def note_undone(
 def _note_in_record(
     prepared: PreparedRun, run_info: RunInfo, undone_by: str, *, partly: bool
 ) -> None:
-    """`undone_by`: empty: what the run changed is there again."""
+    """Record it in the run record. `undone_by` empty: what the run changed was brought back."""
     target = replace(prepared.target.info, namespace=run_info.target.namespace)
     ledger, context = Ledger(prepared.rpc, target), prepared.context
     record = ledger.read(run_info.run_id)
@@ -214,7 +214,7 @@ def _note_in_record(
 
 
 def _turned(record: RunRecord, migration: MigrationInfo, context: RunContext) -> RunRecord:
-    """The record of a migration that was applied and is pending now, or the other way round."""
+    """The record of a migration that was applied and is now pending, or the other way round."""
     who = this_process().who
     if record.state is RunState.FINISHED:
         state, marked = RunState.ABANDONED, f"pending by {who}"
@@ -228,8 +228,8 @@ def _turned(record: RunRecord, migration: MigrationInfo, context: RunContext) ->
 
 
 def _note_effects(prepared: PreparedRun, checkpoint: Checkpoint, by: str, *, partly: bool) -> None:
-    """The run of the checkpoint was undone. If it had itself undone another run, what that one
-    changed is there again; and so on."""
+    """Follow the effects of undoing the checkpoint's run. If it was itself an undo, the changes of
+    the run that it undid are back; and so on."""
     undo_id, run_id = checkpoint.run_info.run_id, undoes(checkpoint.run_info)
     is_undone = False
     while run_id is not None:
@@ -238,7 +238,7 @@ def _note_effects(prepared: PreparedRun, checkpoint: Checkpoint, by: str, *, par
             return
         with closing(Checkpoint.open(folder, check=False)) as earlier:
             every = earlier.status().undone_by_all or (undo_id,)
-            if partly or len(every) > 1:  # some of it is there again; the next undo compares all
+            if partly or len(every) > 1:  # some of it is back; the next undo compares all
                 left = list(every)
                 earlier.undone(left, partly=True)
                 _note_in_record(prepared, earlier.run_info, left[-1], partly=True)
@@ -254,8 +254,8 @@ def _note_effects(prepared: PreparedRun, checkpoint: Checkpoint, by: str, *, par
 
 
 def settle_undo(prepared: PreparedRun, undo: Checkpoint, report: Report) -> None:
-    """Note what a run that undoes another one has done, after it was resumed. If the folder of that
-    other run is in use, the next `bulkup undo` does it. Raises StateError, CallError."""
+    """Record what an undo run has done, after it was resumed. If the folder of the run that it
+    undoes is in use, the next `bulkup undo` does it. Raises StateError, CallError."""
     run_id, state = undoes(undo.run_info), undo.status().state
     if run_id is None or state is not RunState.FINISHED:
         return
@@ -282,7 +282,7 @@ def settle_undo(prepared: PreparedRun, undo: Checkpoint, report: Report) -> None
 
 
 def _is_of_all(undo: Checkpoint, undone: Checkpoint) -> bool:
-    """Whether the list of what was put back has every entity that the undone run changed."""
+    """Whether the list of what was put back includes every entity that the undone run changed."""
     keys = KeyList.kept_in(undo.folder)
     if keys is None:
         return False

@@ -1,6 +1,6 @@
 """Verify an updater's work: what `bulkup verify` calls, and `bulkup run --verify` at its end.
 
-Nothing is written but the file that the user names with `--out`.
+Nothing is written except the file that the user names with `--out`.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from bulkup.runs.prepare import PreparedRun, prepare_on, with_parameters
 from bulkup.state.verify_file import Mark, VerifyFile, VerifyHead, left_to_read
 
 RANGES_PER_SHARD = 4
-"""Ranges hold unequal numbers of entities; with a few more than are read at once, all end at about
-the same time."""
+"""Ranges hold unequal numbers of entities. With a few more ranges than are read at once, all
+readers end at about the same time."""
 
 
 def verify(prepared: PreparedRun, out: Path | None = None, fix_command: str = "") -> Report:
     """Read every entity again, and report those that are not done.
 
-    `prepared` for a dry run. `out`: a file for the keys, from which a verification that was stopped
-    is continued. `fix_command`: what handles the entities in that file; the report proposes it.
-    Raises BulkupError when it cannot start.
+    `prepared` must be prepared for a dry run. `out`: a file for the keys; a verification that was
+    stopped continues from it. `fix_command`: the command that handles the entities in that file,
+    which the report proposes. Raises BulkupError when it cannot start.
     """
     context = prepared.context
     with context.stop.listening(), ExitStack() as stack:
@@ -64,12 +64,13 @@ def verify(prepared: PreparedRun, out: Path | None = None, fix_command: str = ""
 
 
 def check_verifiable(prepared: PreparedRun) -> None:
-    """Before a run that is to be verified at its end. Raises UsageError."""
+    """Check, before a run that is to be verified at its end, that this is possible. Raises
+    UsageError."""
     acceptance_of(prepared.updater, prepared.source.name)
 
 
 def verify_after(prepared: PreparedRun) -> Report:
-    """Verify a run that has ended: with a new updater, which can only read.
+    """Verify a run that has ended, with a new updater that can only read.
 
     Raises BulkupError when it cannot start.
     """
@@ -115,7 +116,8 @@ class _Run:
         self._started = clock.now()
 
     def execute(self) -> Report:
-        """Raises BulkupError when the file is of something else, and CallError at the beginning."""
+        """Raises BulkupError when the file belongs to other work, and CallError only before the
+        verification begins."""
         prepared, context = self._prepared, self._prepared.context
         rpc, query = prepared.rpc, prepared.query
         head = self._head()
@@ -161,12 +163,12 @@ class _Run:
         return report
 
     def _head(self) -> VerifyHead:
-        """Of a verification that begins now. Raises CallError."""
+        """The head of a verification that begins now. Raises CallError."""
         prepared = self._prepared
         first = type(prepared.query.pb)()
         first.CopyFrom(prepared.query.pb)
         first.limit.value = 1
-        # By the server's time: what it has created before it answers is not young.
+        # Use the server's time: what it created before this answer is not young.
         answer = prepared.rpc.run_query(first, prepared.query.namespace).result()
         now = answer.batch.read_time.ToNanoseconds() or int(prepared.context.clock.unix() * 1e9)
         target = prepared.target.info
@@ -300,7 +302,8 @@ class _Run:
 
 
 def _exit_code(outcome: Outcome, counts: Counts) -> Exit:
-    """A limit that was reached before anything was found says nothing about the rest."""
+    """The exit code. A limit that was reached before anything was found says nothing about the
+    rest."""
     if outcome.exit_code is Exit.DONE or outcome.exit_code is Exit.LIMIT:
         return Exit.PENDING if counts.failed else outcome.exit_code
     return outcome.exit_code

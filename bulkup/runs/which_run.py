@@ -1,4 +1,5 @@
-"""Which run somebody means who names none, or only the beginning of an id that several have."""
+"""Finds the run that the user means by no id, or by the beginning of an id that several runs
+share."""
 
 from __future__ import annotations
 
@@ -13,20 +14,20 @@ from bulkup.state.display import undoes
 from bulkup.state.files import CHECKPOINT_NAME, run_folders
 
 MOST = 200
-"""Runs that are looked at for one to propose, the latest first."""
+"""How many runs are searched for one to propose, the latest first."""
 
 
 @dataclass(frozen=True)
 class Purpose:
-    """What a run is looked for for."""
+    """What a command needs a run for."""
 
     command: str
     what: str
-    """Of a run that fits: `the latest that can be undone`."""
+    """What is true of a run that fits, as in `the latest one that can be undone`."""
     suits: Callable[[Checkpoint], bool]
 
     def fits(self, folder: Path) -> bool:
-        """Whether the run in this folder can be meant. A damaged one cannot."""
+        """Whether the run in this folder may be meant. A damaged one may not."""
         try:
             with closing(Checkpoint.open(folder, check=False)) as checkpoint:
                 return self.suits(checkpoint)

@@ -1,10 +1,10 @@
-"""Approvals: who has approved which plan, one entity for each work, in the ledger of its target.
+"""Approvals: who approved which plan. One entity per piece of work, in its target's ledger.
 
-An approval is for one run. It stays when it is used up or withdrawn, and says so: a removed one
-could come back with a late copy of the commit that inserted it (see `state/seals.py`), and it tells
-who has approved what.
+An approval is for one run. Once used up or withdrawn, it is marked as such and kept: a late copy of
+the commit that inserted it could bring a removed one back (see `state/seals.py`), and it documents
+who approved what.
 
-It is a record and not a signature: who may write to the Datastore may write one.
+An approval is a record, not a signature: whoever can write to the Datastore can write one.
 """
 
 from __future__ import annotations
@@ -31,41 +31,41 @@ from bulkup.state.terms_codec import plan_from_json, plan_to_json
 
 @dataclass(frozen=True)
 class Approval:
-    """`version` 0: not in Datastore."""
+    """The approval of a plan. `version` 0: not in Datastore."""
 
     identity: str
-    """Of the updater, its parameters and its query."""
+    """Identifies the updater, its parameters and its query."""
     updater: str
     params: Mapping[str, str]
     fingerprint: str
-    """Of the query and the target."""
+    """Fingerprint of the query and the target."""
     terms: PlanTerms
-    """With who approved it and when."""
+    """The plan's terms, including who approved it and when."""
     spent: str = ""
-    """Why it allows no run any more, as the end of a sentence; empty: it does."""
+    """Why it no longer allows a run, as the end of a sentence; empty: it still allows one."""
     version: int = field(default=0, compare=False)
 
 
 class Approvals:
-    """Those of one target."""
+    """The approvals of one target."""
 
     def __init__(self, rpc: Rpc, target: TargetInfo) -> None:
         self._rpc = rpc
         self._target = target
 
     def read(self, identity: str) -> Approval | None:
-        """The approval of a work. Raises CallError; StateError for one that is not valid."""
+        """The approval for a piece of work. Raises CallError; StateError if it is not valid."""
         for result in self._rpc.lookup([self._key(identity)]).values():
             return _parsed(result)
         return None
 
     def write(self, approval: Approval) -> Approval:
-        """Write an approval over the one that was read. Raises HeldError when somebody else has
-        changed it, CallError."""
+        """Write an approval over the one that was read. Raises HeldError if somebody else has
+        changed it since, CallError."""
         entity = EntityPb(key=self._key(approval.identity))
         terms = approval.terms
         values: dict[str, Stored] = {
-            # For people, who read it in the console of their cloud.
+            # For people who read it in the cloud console.
             "updater": approval.updater,
             "parameters": json.dumps(dict(approval.params)),
             "plan": terms.plan_id,
@@ -86,7 +86,7 @@ class Approvals:
                 raise
             there = self.read(approval.identity)
             if there == approval:
-                return there  # its answer was lost
+                return there  # our write was applied, but its answer was lost
             raise HeldError(
                 f"somebody else has just approved a plan of {approval.updater}; repeat the command "
                 "to see which"
@@ -94,7 +94,7 @@ class Approvals:
         return replace(approval, version=answer.mutation_results[0].version)
 
     def spend(self, identity: str, why: str, *, plan_id: str | None = None) -> None:
-        """Let an approval allow no run any more. `plan_id`: only if it is of this plan.
+        """Mark an approval as used up or withdrawn. `plan_id`: only if it approves this plan.
 
         Raises CallError, HeldError, StateError.
         """

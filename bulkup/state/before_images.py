@@ -1,9 +1,9 @@
 """Before-images: what each commit of a run replaces, noted before the commit is sent.
 
-For each write of a batch, or of a part of one, the undo log has the entity as it was (its message,
-or nothing if there was none) and the mutation that is sent; and once the server has answered, the
-versions that the writes have made. A batch that is sent again gets another frame: which one was
-applied is known by its answer, by the marker, or because it is the last.
+For each write of a batch (or part of one), the undo log has the entity before the write (its
+message, or nothing if there was no entity) and the mutation that is sent. Once the server has
+answered, it also has the versions that the writes created. A batch that is sent again gets a new
+frame. Which frame was applied is known from its answer, from the marker, or because it is the last.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from bulkup.state.undo_files import Frame, UndoFiles
 SENT, DONE = 1, 2
 
 _PLACE = struct.Struct("<QIQII")
-"""Id of the frame of what was sent (0: not known), shard, number and part of the batch; and how
-many lengths (SENT) or versions (DONE) follow."""
+"""Id of the SENT frame (0: not known); shard, number and part of the batch; how many lengths (SENT)
+or versions (DONE) follow."""
 
 ABSENT = b""
-"""The before-image of an entity that was not there. A message is never empty: it has a key."""
+"""The before-image of an entity that did not exist. A message is never empty: it has a key."""
 
 
 class Place(NamedTuple):
-    """Which batch, or part of one."""
+    """Identifies a batch, or a part of one."""
 
     shard: int
     number: int
@@ -34,8 +34,8 @@ class Place(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A commit that was about to be sent. `end`: the cursor of its last entity; `images`: for each
-    write the before-image and the mutation."""
+    """A commit that was about to be sent. `end`: the cursor of its last entity; `images`: the
+    before-image and the mutation of each write."""
 
     id: int
     place: Place
@@ -44,7 +44,8 @@ class Sent(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A commit that was applied. `id` 0: any of those of this place that have this `end`."""
+    """A commit that was applied. `id` 0: one sent for this place with this `end`; it is not known
+    which."""
 
     id: int
     place: Place
@@ -62,7 +63,7 @@ class BeforeImages:
     def sent(self, place: Place, end: bytes, images: Sequence[bytes]) -> int:
         """Note a commit that is about to be sent; returns the frame's id.
 
-        `images`: of each write the before-image, and then the mutation. Raises StateError.
+        `images`: for each write, the before-image followed by the mutation. Raises StateError.
         """
         self._last_id += 1
         parts = [end, *images]
@@ -74,8 +75,8 @@ class BeforeImages:
         return self._last_id
 
     def done(self, id_: int, place: Place, end: bytes, versions: Sequence[int] = ()) -> None:
-        """Note that a commit was applied. `id_` 0: any of this place with this `end`, which only
-        the marker tells. Raises StateError."""
+        """Note that a commit was applied. `id_` 0: only the marker says so, and the commit may be
+        any that was sent for this place with this `end`. Raises StateError."""
         head = _PLACE.pack(id_, *place, len(versions))
         self._files.append(
             DONE, b"".join((head, struct.pack(f"<{len(versions)}q", *versions), end))

@@ -1,7 +1,7 @@
 """The local checkpoint of a run: which batches are done, and what happened in them.
 
 After a power loss the last transactions may be missing. That does no harm, because the markers in
-Datastore have the same facts (see `engine/recovery.py`). Changes to the structure of a run (its
+Datastore record the same facts (see `engine/recovery.py`). Changes to the structure of a run (its
 record, its shards) are synced to disk before anything relies on them.
 
 The row of a batch is written before its commit is sent, with the failures and log lines of its
@@ -66,18 +66,18 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
     # --- the run's state ---
 
     def status(self) -> Status:
-        """What is known of the run by now."""
+        """What is known about the run so far."""
         return Status.of(self._meta())
 
     def only_end_left(self) -> bool:
-        """The run is not over, but every entity is done, and this file knows the outcome of all."""
+        """Whether the run is not over, but every entity is done and every outcome is known here."""
         status = self.status()
         if status.state.is_over or not status.clean or not status.generation:
             return False
         return all(shard.done for shard in self.shards())
 
     def next_shard(self) -> int:
-        """A shard id that was never used."""
+        """A shard id that has never been used."""
         (highest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM shards").fetchone()
         return int(highest) + 1
 
@@ -92,11 +92,12 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
         plan: PlanTerms | None = None,
         goes_on: bool = False,
     ) -> None:
-        """A runner starts: the `generation`th, on these shards (see `follow`). `goes_on`: it has
-        worked on the run before, on its ranges, and ends it now.
+        """Record that a runner starts: the `generation`th, on these shards (see `follow`).
+        `goes_on`: this runner has already worked on the run's ranges, and now ends the run.
 
         Until `end_work`, commits may be in flight at any time. The failure that stopped the last
-        runner is removed, since its entity is handled again. So are the counts of `stopped_with`.
+        runner is removed, since its entity is handled again. So are the counts that `stopped_with`
+        kept.
         """
         begin_unreported(self.folder, self.run_info.identity)
         runners = int(self._meta()["runners"])
@@ -124,7 +125,7 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
             self._set(total=total)
 
     def all_is_known(self) -> None:
-        """The outcome of every commit that was sent is in this file; sync it to disk."""
+        """Record that this file has the outcome of every commit sent, and sync it to disk."""
         with self._step(synced=True):
             self._set(clean=True)
 
@@ -140,9 +141,9 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
         took_s: float | None = None,
         over_budget: bool = False,
     ) -> None:
-        """A runner ends, at `ended` (None: now), after `took_s` seconds.
+        """Record that a runner ended, at `ended` (None: now), after `took_s` seconds.
 
-        `successor` is the id of the run that this end has started.
+        `successor` is the id of the run that was started by this end.
         """
         with self._step(synced=True):
             self._set(
@@ -173,11 +174,11 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
             self._db.execute("UPDATE shards SET state = 'done' WHERE id = ?", (shard,))
 
     def follow(self, shards: Sequence[Shard], generation: int) -> None:
-        """Make the shards those of the run record, which is authoritative.
+        """Replace the shards with those of the run record, which is authoritative.
 
-        A known shard keeps its progress. Its end may have moved, if the rest of it was given to
-        new shards. When a shard no longer exists, its batches that were sent and are not known to
-        be done are removed: a new shard covers them.
+        A known shard keeps its progress. Its end may have moved, if new shards took over the rest
+        of it. If a shard no longer exists, its batches that were sent but are not known to be done
+        are removed: a new shard covers them.
         """
         with self._step(synced=True):
             self._follow(shards)
@@ -202,11 +203,12 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
         )
 
     def catch_up(self, counts: Counts) -> None:
-        """Datastore knows of more work than this file, which is new or lost its last writes."""
+        """Add the work in `counts` that Datastore knows of and this file does not, because it is
+        new or lost its last writes."""
         missing = counts - self.done()
         if missing.handled > 0:
             with self._step():
-                # In a replaced shard: the counts of the others are complete.
+                # Goes to a replaced shard, because the counts of the other shards are complete.
                 self._make_replaced_shard(0)
                 row = BatchRow(0, None, 0, b"", b"", b"", True, missing)
                 self._put_batch(row, "done", (), (), ())
@@ -231,7 +233,7 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
                 self._put_outcomes(found[0], note.failures, note.log_lines)
 
     def _make_replaced_shard(self, id_: int) -> None:
-        """A shard that this file may not know, since it was replaced before the file was made."""
+        """Add a shard that was replaced before this file was made, unless it is known here."""
         self._db.execute(
             'INSERT INTO shards (id, start, "end", low_cursor, "after", upto, state) '
             "VALUES (?, x'', x'', x'', x'', x'', 'replaced') ON CONFLICT DO NOTHING",
@@ -250,7 +252,7 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
         """Note a commit before it is sent. A batch that is sent again replaces its earlier row.
 
         Failures are synced to disk, because a note may have no room for all of them. So are
-        `keys`, those of entities that must not be handled again.
+        `keys`, the keys of entities that must not be handled again.
         """
         with self._step(synced=bool(failures or keys or self.syncs_batches)):
             self._put_batch(row, "sent", failures, log_lines, keys)
@@ -264,9 +266,10 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
         log_lines: Iterable[str] = (),
         keys: Sequence[bytes] = (),
     ) -> None:
-        """A batch or part is done. `low`: the shard's new low-water mark, number and cursor.
+        """Record that a batch or part is done. `low`: the shard's new low-water mark, as number and
+        cursor.
 
-        `failures`, `log_lines` and `keys` are given if `batch_sent` has not written the row.
+        Pass `failures`, `log_lines` and `keys` if `batch_sent` has not written the row.
         """
         with self._step(synced=bool(failures)):
             if failures is not None:
@@ -289,7 +292,7 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
         return found.fetchone() is not None
 
     def done_up_to(self, shard: int, number: int) -> None:
-        """According to the markers every batch of the shard up to this one is done."""
+        """Mark every batch of the shard up to this one as done, because the markers say so."""
         with self._step():
             self._db.execute(
                 "UPDATE batches SET state = 'done' WHERE shard = ? AND number <= ?",
@@ -347,7 +350,7 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
         return int(noted)
 
     def batches_above(self, shard: Shard) -> list[BatchRow]:
-        """The rows of a shard above its low-water mark, by number and part."""
+        """The batches of a shard above its low-water mark, ordered by number and part."""
         rows = self._db.execute(
             f'SELECT shard, number, part, start, "end", whole_end, state, {self._counts} '  # noqa: S608 (our own column names)
             "FROM batches WHERE shard = ? AND number > ? ORDER BY number, part",
@@ -359,14 +362,14 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
         ]
 
     def stopped_with(self, counts: Counts) -> None:
-        """Keep the counts of entities that were changed and not written, which has stopped the
-        run. They are not done; resume handles them."""
+        """Keep the counts of entities that were changed but not written, which stopped the run.
+        They are not done; resume handles them."""
         with self._step():
             self._set(not_done=counts.stored())
 
     def stopped_by(self, failure: Failure, allowed: int | None = None) -> None:
         """Keep the failure that exceeded the budget. Its entity is not done; resume handles it.
-        `allowed`: how many may have failed by then; None: as many as when the runner began."""
+        `allowed`: how many failures were allowed then; None: as many as when the runner began."""
         with self._step():
             if allowed is not None:
                 self._set(max_failures=allowed)

@@ -1,7 +1,7 @@
-"""A run's checkpoint as JSON, and made again from that: what a bundle of a run holds of it.
+"""Turns a run's checkpoint into JSON for a bundle, and makes a copy from that JSON.
 
-The copy tells of the run what the original tells. It cannot be resumed: it does not know where the
-shards are.
+The copy reports the same about the run as the original. It cannot be resumed: it does not know
+where the shards are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FACTS: Mapping[str, tuple[type, ...]] = {
     "total": (int, NoneType), "gate": (dict, NoneType), "undone_by": _TEXT, "partly": (bool,),
     "brought_back_by": _TEXT, "who_worked": (list,),
 }  # fmt: skip
-"""What is kept of a run, and of which types: a copy may come from a stranger."""
+"""What a copy keeps of a run, with the allowed types: a copy may come from a stranger."""
 _RUNNER: Mapping[str, tuple[type, ...]] = {
     "number": (int,), "who": _TEXT, "origin": (dict,), "python": _TEXT, "system": _TEXT,
     "began": _NUMBER, "ended": (*_NUMBER, NoneType), "state": _TEXT, "reason": _TEXT,
@@ -54,7 +54,7 @@ class _Copied(Checkpoint):
 
 
 def stored_run(folder: Path) -> dict[str, Any]:
-    """What is known of a run, without its failures and log lines. Raises StateError."""
+    """What is known about a run, without its failures and log lines. Raises StateError."""
     with closing(_Copied.open(folder, check=False)) as checkpoint:
         counts, facts = checkpoint.counts(), checkpoint.facts()
         seen = None if checkpoint.status().state.is_over else ranges_seen(folder)
@@ -83,10 +83,10 @@ def make_copy(
     failures: Iterable[Failure],
     log_lines: Iterable[LogLine],
 ) -> None:
-    """Make the checkpoint of a run from what `stored_run` has made of it, in an empty folder.
+    """Make the checkpoint of a run in an empty folder, from what `stored_run` returned.
 
-    Raises AttributeError, KeyError, TypeError, ValueError, OverflowError and sqlite3.Error for
-    what is none.
+    Raises AttributeError, KeyError, TypeError, ValueError, OverflowError and sqlite3.Error if
+    `stored` is not valid.
     """
     facts = stored["facts"]
     _check(facts, _FACTS)
@@ -105,7 +105,7 @@ def make_copy(
         row = BatchRow(1, None, 0, b"", b"", b"", True, counts)
         checkpoint.batch_done(row, low=None, failures=[*failures], log_lines=log_lines)
         checkpoint.keep(facts)
-        # Whatever these refuse is no run.
+        # A copy that these cannot read is not a run.
         checkpoint.status()
         checkpoint.runners()
     reported(folder)
@@ -113,20 +113,20 @@ def make_copy(
 
 
 def is_copy(folder: Path) -> bool:
-    """Whether this run is somewhere else, so that no command can be typed for it here."""
+    """Whether this is a copy of a run from elsewhere, so that no command for it works here."""
     return (folder / COPY_NAME).exists()
 
 
 def was_alive(folder: Path) -> bool:
-    """Whether a process worked on the run when it was copied."""
+    """Whether a process was working on the run when it was copied."""
     return (folder / COPY_NAME).read_text() == _ALIVE
 
 
 def _check(values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:
-    """Raises TypeError, ValueError for what has other types, or names that are not known."""
+    """Raises TypeError for an unknown name or another type, ValueError for too large a number."""
     for name, value in values.items():
         allowed = types.get(name, ())
-        is_allowed = type(value) in allowed  # True is an int
+        is_allowed = type(value) in allowed  # not isinstance: True is an int
         if not is_allowed:
             raise TypeError(f"{name} has another type")
         if isinstance(value, (int, float)) and not abs(value) < MAX_NUMBER:

@@ -76,10 +76,11 @@ CREATE INDEX handled_by_batch ON handled (batch);
 
 
 class CheckpointFile:
-    """An open file, changed in atomic steps."""
+    """An open checkpoint file, changed in atomic steps."""
 
     lock: RunLock | None = None
-    """That of its folder, which this process holds; None: whoever opened the file sees to it."""
+    """The lock on the run's folder, held by this process; None: whoever opened the file holds any
+    lock that is needed."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, run_info: RunInfo) -> None:
         self.path = path
@@ -89,7 +90,7 @@ class CheckpointFile:
         self._db = connection
         columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(batches)")}
         self._missing = [name for name in COUNTS if name not in columns]
-        """Columns of counts that a file of an earlier version lacks until something is written."""
+        """Count columns that a file of an earlier version lacks until something is written."""
 
     @classmethod
     def create(cls, folder: Path, run_info: RunInfo) -> Self:
@@ -106,7 +107,7 @@ class CheckpointFile:
                 f"cannot write the run state to {str(path)!r} ({error.strerror}); "
                 "name a writable state directory with --state-dir"
             ) from error
-        # It gets its name when it is complete. After a kill before that there is no checkpoint.
+        # The file gets its name once it is complete. A kill before that leaves no checkpoint.
         first = cls(unfinished, sqlite3.connect(unfinished, isolation_level=None), run_info)
         with first._step(synced=True):
             for statement in _SCHEMA.split(";\n"):
@@ -131,7 +132,7 @@ class CheckpointFile:
     def open(cls, folder: Path, *, check: bool = True) -> Self:
         """Open the checkpoint of an earlier run. Raises StateError when it is damaged.
 
-        `check`: look for damage in the whole file, as before a resume.
+        `check`: check the whole file for damage, as before a resume.
         """
         path = folder / CHECKPOINT_NAME
         try:
@@ -176,7 +177,7 @@ class CheckpointFile:
             try:
                 yield
             except BaseException:
-                if self._db.in_transaction:  # a full disk rolls back by itself
+                if self._db.in_transaction:  # SQLite has rolled back itself if the disk is full
                     self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
@@ -189,36 +190,36 @@ class CheckpointFile:
             ) from error
 
     def _add_missing_columns(self) -> None:
-        """Not when the file is opened: to look at a run must not change it."""
+        """Called before a write, not when the file is opened: reading a run must not change it."""
         for name in self._missing:
             self._db.execute(f"ALTER TABLE batches ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
         self._missing = []
 
     @property
     def _sums(self) -> str:
-        """The sums of all counts, as columns of a query of `batches`."""
+        """SQL columns with the sums of all counts, for a query on `batches`."""
         return ", ".join(
             "0" if name in self._missing else f"coalesce(sum({name}), 0)" for name in COUNTS
         )
 
     @property
     def _counts(self) -> str:
-        """All counts, likewise."""
+        """SQL columns with all counts, for a query on `batches`."""
         return ", ".join("0" if name in self._missing else name for name in COUNTS)
 
     def _at(self, table: str) -> str:
-        """The time of a row of failures or log lines, as a column."""
+        """An SQL column with the time of a row of `failures` or `log_lines`."""
         return f"{table}.at" if self._has_times() else "0.0"
 
     def _has_times(self) -> bool:
-        """False: the file is of an earlier version, and nothing was added to it since."""
+        """False: an earlier version made the file, and nothing was added to the tables since."""
         if not self._times:
-            columns = self._db.execute("PRAGMA table_info(log_lines)")  # it gets its column last
+            columns = self._db.execute("PRAGMA table_info(log_lines)")  # the last to get its column
             self._times = any(name == "at" for _, name, *_ in columns)
         return self._times
 
     def _add_times(self) -> None:
-        """Not when the file is opened: to look at a run must not change it."""
+        """Called before a write, not when the file is opened: reading a run must not change it."""
         if not self._has_times():
             for table in ("failures", "log_lines"):
                 self._db.execute(f"ALTER TABLE {table} ADD COLUMN at REAL NOT NULL DEFAULT 0")
@@ -246,8 +247,8 @@ def _inode(path: Path) -> int | None:
 
 
 def _run_info_in(db: sqlite3.Connection, path: Path) -> RunInfo:
-    """The run that the file belongs to. Raises StateError for a file of another version; of a
-    damaged file sqlite3.Error, ValueError, KeyError or TypeError."""
+    """The run that the file belongs to. Raises StateError for a file of another version, and
+    sqlite3.Error, ValueError, KeyError or TypeError for a damaged file."""
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
         raise sqlite3.DatabaseError("another program's database")
     rows = dict(db.execute("SELECT name, value FROM meta"))
@@ -261,7 +262,7 @@ def _run_info_in(db: sqlite3.Connection, path: Path) -> RunInfo:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Open an existing file: to look at a run must not create or change anything."""
+    """Open an existing file. Reading a run must not create or change anything."""
     uri = f"file:{quote(str(path.absolute()))}?mode=rw"
     db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
     try:

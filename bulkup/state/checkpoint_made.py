@@ -1,4 +1,4 @@
-"""The keys of the entities that a run has made, where only they tell them from those it found.
+"""The keys of the entities that a run has made, if only keys tell them from those it found.
 
 See `engine/made_entities.py`.
 """
@@ -16,11 +16,11 @@ class MadeKeys(CheckpointFile):
     """A set that grows on disk, not in memory."""
 
     syncs_batches = False
-    """Every batch is on disk before its commit is sent, so that an older copy of this file shows
-    that it is one: it lacks keys."""
+    """Whether every batch is synced to disk before its commit is sent. An older copy of this file
+    can then be recognized, because it lacks keys."""
 
     def begin_making(self, since_ns: int) -> None:
-        """The run is about to make entities that its query may find. See `state.record.Made`."""
+        """Record that the run will make entities its query may find. See `state.record.Made`."""
         with self._step(synced=True):
             # Files of earlier versions lack the table.
             self._db.execute("CREATE TABLE IF NOT EXISTS made (key BLOB PRIMARY KEY) WITHOUT ROWID")

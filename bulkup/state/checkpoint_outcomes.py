@@ -14,7 +14,7 @@ class Outcomes(CheckpointFile):
     """Only batches that are done count: a batch in flight may still fail."""
 
     def counts_of(self, shard: int) -> Counts:
-        """The sum of a shard's batches that are done."""
+        """The total counts of a shard's batches that are done."""
         row = self._db.execute(
             f"SELECT {self._sums} FROM batches WHERE state = 'done' AND shard = ?",  # noqa: S608 (our own column names)
             (shard,),
@@ -22,8 +22,8 @@ class Outcomes(CheckpointFile):
         return Counts(*row).reconciled()
 
     def counts_around_mark(self, shard: Shard) -> tuple[Counts, Counts]:
-        """The counts up to the shard's low-water mark, and those of the batches after it, none of
-        which has a number (they write nothing)."""
+        """The counts up to the batch that is the shard's low-water mark, and the counts of the done
+        batches right after it, which have no number because they write nothing."""
         counts, above = self.counts_of(shard.id), Counts()
         position = shard.low_cursor
         for start, end, *unnumbered in self._db.execute(
@@ -38,17 +38,17 @@ class Outcomes(CheckpointFile):
         return counts - above, above
 
     def done(self) -> Counts:
-        """The sum of the batches that are done."""
+        """The total counts of the batches that are done."""
         row = self._db.execute(f"SELECT {self._sums} FROM batches WHERE state = 'done'").fetchone()  # noqa: S608 (our own column names)
         return Counts(*row).reconciled()
 
     def not_done(self) -> Counts:
-        """Of entities that were changed and not written, which has stopped the run."""
+        """The counts of entities that were changed but not written, which stopped the run."""
         return Counts(**self._meta().get("not_done") or {})
 
     def counts(self) -> Counts:
-        """The sum of the batches that are done, and what stopped the run: a failure, or entities
-        that were changed and not written. The next runner handles those again."""
+        """The total counts of the batches that are done, plus what stopped the run: a failure, or
+        entities that were changed but not written. The next runner handles these entities again."""
         *done, stopped = self._db.execute(
             f"SELECT {self._sums}, (SELECT count(*) FROM failures WHERE batch IS NULL) "  # noqa: S608 (our own column names)
             "FROM batches WHERE state = 'done'"
@@ -58,8 +58,9 @@ class Outcomes(CheckpointFile):
         )
 
     def written_batches(self) -> Iterator[tuple[Place | None, bytes, int]]:
-        """The place of each batch that is done and writes something, the cursor of its last entity,
-        and how many writes it has. None: of work that this file knows only the counts of."""
+        """For each batch that is done and writes something: its place, the cursor of its last
+        entity, and how many writes it has. The place is None for work of which this file knows only
+        the counts."""
         rows = self._db.execute(
             'SELECT shard, number, part, "end", puts + deletes FROM batches '
             "WHERE state = 'done' AND puts + deletes > 0 ORDER BY id"
@@ -68,7 +69,7 @@ class Outcomes(CheckpointFile):
             yield None if number is None else Place(shard, number, part), end, writes
 
     def unknown_writes(self) -> int:
-        """How many writes were sent of which this file does not know whether they were applied."""
+        """How many writes were sent, but are not known here to have been applied or refused."""
         (writes,) = self._db.execute(
             "SELECT coalesce(sum(puts + deletes), 0) FROM batches WHERE state = 'sent'"
         ).fetchone()
@@ -96,8 +97,8 @@ class Outcomes(CheckpointFile):
             yield key
 
     def unnamed(self) -> int:
-        """Failures that are counted, and that `failures` lacks: this file was made after them, and
-        Datastore has no note of them."""
+        """How many failures are counted but missing from `failures`: they happened before this file
+        was made, and Datastore has no note of them."""
         (named,) = self._db.execute(
             "SELECT count(*) FROM failures f LEFT JOIN batches b ON b.id = f.batch "
             "WHERE f.batch IS NULL OR b.state = 'done'"

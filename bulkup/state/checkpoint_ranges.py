@@ -1,4 +1,4 @@
-"""What a run's own checkpoint notes of its ranges: how much each has written, by whomever."""
+"""How much each range of a run has written, from any machine, in the run's own checkpoint."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ _TABLE = "CREATE TABLE IF NOT EXISTS range_writes (range TEXT PRIMARY KEY, write
 
 
 class RangeWrites(CheckpointFile):
-    """Of a run that is cut into ranges. Datastore's records of them go when the run is swept."""
+    """How much the ranges of a run have written. Their records in Datastore are removed when the
+    run is swept."""
 
     def ranges_have_written(self, writes: Mapping[str, int]) -> None:
-        """Note how much each range has written by now, by its id; "": the run before it was cut."""
+        """Note how much each range, by its id, has written so far; "": the run before the cut."""
         with self._step():
             self._db.execute(_TABLE)
             self._db.executemany(
@@ -24,7 +25,7 @@ class RangeWrites(CheckpointFile):
             )
 
     def range_writes(self) -> dict[str, int]:
-        """What was noted; empty: nothing was, since no process of this machine has ended yet."""
+        """What was noted; empty: nothing yet, since no process of this machine has ended."""
         try:
             return dict(self._db.execute("SELECT range, writes FROM range_writes ORDER BY range"))
         except sqlite3.OperationalError:  # there is no such table

@@ -1,7 +1,7 @@
 """The outcome of a run's failures when `bulkup retry` handled their entities again.
 
-A failure whose entity was handled since leaves the list; one that failed again has its new error.
-The counts of the run stay: they say what the run itself has done.
+A failure leaves the list once its entity was handled; one that failed again gets its new error.
+The counts of the run do not change: they say what the run itself did.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from bulkup.core.user_traceback import encodable
 from bulkup.state.checkpoint_file import CheckpointFile
 
 _OF_DONE = "batch IN (SELECT id FROM batches WHERE state = 'done')"
-"""Not the failure that has stopped the run: its entity is not done, and resuming handles it."""
+"""Excludes the failure that stopped the run: its entity is not done, and resuming handles it."""
 
 
 class Retries(CheckpointFile):
-    """The runs that have handled failures of this one again."""
+    """The runs that have retried failures of this one."""
 
     def retries(self) -> dict[str, int | None]:
-        """By their ids: how many failures each has taken from the list; None: it has not ended."""
+        """How many failures each retry took off the list, by its id; None: it has not ended."""
         return dict(self._meta().get("retries") or {})
 
     def retried(self) -> int:
-        """Failures that are not in the list any more."""
+        """How many failures are no longer in the list."""
         return sum(count or 0 for count in self.retries().values())
 
     def begin_retry(self, run_id: str) -> None:
-        """A retry starts or is resumed. Synced to disk before it writes anything."""
+        """Record that a retry starts or is resumed. Synced to disk before it writes anything."""
         retries = self.retries()
         if run_id not in retries:
             with self._step(synced=True):
@@ -39,13 +39,13 @@ class Retries(CheckpointFile):
         return self._db.execute(query).fetchone() is not None
 
     def keys_to_retry(self) -> Iterator[str]:
-        """The texts of the keys of all failures in the list."""
+        """The keys of all failures in the list, as strings."""
         query = f"SELECT key FROM failures WHERE {_OF_DONE} ORDER BY id"  # noqa: S608 (our own words)
         for (key,) in self._db.execute(query):
             yield key
 
     def retry_undone(self, run_id: str, keys: Iterable[str]) -> None:
-        """A finished retry was undone: its entities are in the list of failures again."""
+        """Put the entities of a finished retry that was undone back in the list of failures."""
         error = f"was handled by run {run_id}, which was undone"
         self._db.execute("CREATE TEMP TABLE tried (key TEXT PRIMARY KEY) WITHOUT ROWID")
         try:
@@ -68,10 +68,10 @@ class Retries(CheckpointFile):
     def end_retry(
         self, run_id: str, keys: Iterable[str], failures: Iterable[Failure], *, unnamed: int
     ) -> None:
-        """A retry is finished: it has handled these keys, and these of them have failed again.
+        """Record a finished retry: it handled `keys`, of which those in `failures` failed again.
 
-        `unnamed`: how many more have failed again, and nothing says which. Retrying all that may
-        have failed would handle the others once too often, so none of them stays in the list.
+        `unnamed`: how many more failed again, without a record of which. Keeping every candidate in
+        the list would handle the successful ones once too often, so none of them is kept.
         """
         self._db.execute("CREATE TEMP TABLE tried (key TEXT PRIMARY KEY) WITHOUT ROWID")
         self._db.execute(

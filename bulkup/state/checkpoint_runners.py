@@ -1,7 +1,7 @@
 """Which processes have worked on a run: who, where and when, and how each ended.
 
-Kept in the checkpoint for the report. Nothing that the run relies on is in here: Datastore's run
-record has the process that holds the run.
+Kept in the checkpoint for the report only. The run does not rely on it: the run record in Datastore
+says which process holds the run.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from bulkup.state.checkpoint_file import CheckpointFile
 from bulkup.state.record import LeaseTerms
 
 MOST_RUNNERS = 50
-"""The last ones are kept."""
+"""Only the last ones are kept."""
 MOST_WARNINGS = 50
 MOST_WARNING_CHARS = 4_000
-"""Of each warning. One may have a traceback below it."""
+"""Limit for each warning, which may include a traceback."""
 
 
 class Runners(CheckpointFile):
     """The processes that have worked on the run."""
 
     def runners(self) -> tuple[RunnerFacts, ...]:
-        """In their order; empty for a run of an earlier version."""
+        """The runners, oldest first; empty for a run of an earlier version."""
         return tuple(map(_runner, self._meta().get("who_worked") or ()))
 
     def runner_began(self, lease: LeaseTerms) -> None:
-        """This process, which holds the run, begins to work on it."""
+        """Record that this process, which holds the run, begins to work on it."""
         earlier = [one for one in self.runners() if one.number != lease.generation]
         self._keep((*earlier, _this_process(lease)))
 
     def runner_ended(self, lease: LeaseTerms, report: Report) -> None:
-        """This process ends its work. Does nothing if it has not begun any."""
+        """Record that this process ends its work. Does nothing if it has not begun any."""
         known = self.runners()
         if not known or known[-1].number != lease.generation:
             return
@@ -85,7 +85,8 @@ def _runner(stored: Mapping[str, Any]) -> RunnerFacts:
 
 
 def _known(kind: type[Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what a later version has added: it must not keep this one from the run."""
+    """The fields that this version knows. Those added by a later one must not make the run
+    unreadable."""
     return {name: stored[name] for name in kind.__dataclass_fields__ if name in stored}
 
 

@@ -23,19 +23,19 @@ class Status:
     ended: str | None
     """ISO 8601, UTC."""
     took_s: float | None
-    """How long the last runner worked; None: it was killed, or an earlier version of bulkup."""
+    """How long the last runner worked; None: it was killed, or was an earlier bulkup version."""
     successor: str | None
-    """The id of the run that this one's end started."""
+    """The id of the run that was started by the end of this one."""
     runners: int
     """How many processes have worked on the run."""
     max_failures: int
     """The failure budget of the last runner."""
     over_budget: bool | None
-    """Whether failures have stopped it; None: it has not ended, or an earlier version of bulkup."""
+    """Whether failures stopped it; None: it has not ended, or was an earlier bulkup version."""
     clean: bool
-    """When the last runner ended, it knew the outcome of every commit it had sent."""
+    """Whether the last runner knew the outcome of every commit it had sent when it ended."""
     file_id: str
-    """The same in copies of this file."""
+    """Identifies this file. Copies of the file have the same id."""
     generation: int
     """The generation of the run record when this file was last in step with it; 0: never."""
     asked: dict[str, Any]
@@ -53,13 +53,13 @@ class Status:
     undos: tuple[str, ...] = ()
     """The ids of all runs that have begun to undo this one, since it was last brought back."""
     partly: bool = False
-    """That one has put back only some, or others had changed some since."""
+    """Whether the undo is incomplete: only some was put back, or others had changed some since."""
     brought_back_by: str | None = None
-    """The id of the run that has undone the one that had undone this one."""
+    """The id of the run that undid this run's undo."""
 
     @classmethod
     def of(cls, meta: Mapping[str, Any]) -> Self:
-        """`meta`: the values in the table of that name."""
+        """`meta`: the values in the `meta` table."""
         return cls(
             state=RunState(meta["state"]),
             reason=meta["reason"] or None,

@@ -12,7 +12,7 @@ from bulkup.state.checkpoint import Checkpoint
 from bulkup.state.files import CHECKPOINT_NAME, RunLock
 
 KILLED = "killed"
-"""The state that people see of a run that is running and has no living runner."""
+"""The state shown for a run that is recorded as running but has no living runner."""
 
 DEFAULT_STATE_DIR = Path(".bulkup")
 
@@ -44,9 +44,11 @@ def continue_command(run_id: str, state_dir: Path) -> str:
 
 
 def retry_command(run_info: RunInfo, state_dir: Path, words: Sequence[str] = ()) -> str:
-    """The command that handles a run's failed entities again. What a retry leaves is in the list of
-    the run that it is a retry of; what an undo leaves alone, only force puts back. `words`: options
-    as they are typed."""
+    """The command that handles a run's failed entities again. `words`: options as they are typed.
+
+    The entities that fail in a retry are in the list of the run that it retries, so the command
+    names that run. The entities that an undo leaves alone are only put back with `--force`.
+    """
     first, undone = run_info.retry_of, undoes(run_info)
     is_here = first and (state_dir / first / CHECKPOINT_NAME).exists()
     command = ["bulkup", "retry", first if is_here else run_info.run_id]
@@ -63,7 +65,7 @@ UNDO = "bulkup/runs/undo.py:Undo"
 
 
 def undoes(run_info: RunInfo) -> str | None:
-    """The id of the run that this one undoes; None: it does something else."""
+    """The id of the run that this one undoes; None: this run is not an undo."""
     return run_info.params.get("run") if run_info.spec.endswith(UNDO) else None
 
 
@@ -73,7 +75,7 @@ def state_text(checkpoint: Checkpoint) -> str:
 
 
 def is_alive(checkpoint: Checkpoint) -> bool | None:
-    """Whether a process of this machine works on a run that has not ended; None: it has ended."""
+    """Whether a process of this machine is working on the run; None: the run has ended."""
     if checkpoint.status().state is not RunState.RUNNING:
         return None
     return RunLock(checkpoint.folder).is_held()

@@ -16,13 +16,13 @@ from bulkup.core.records import group_of, is_run_id
 CHECKPOINT_NAME = "checkpoint.sqlite"
 LOCK_NAME = "lock"
 RANGES_NAME = "ranges"
-"""In the folder of a run that is cut into ranges: the folders of those that this machine has worked
-on, and a lock that all who work on them here share."""
+"""A folder in the folder of a run that is cut into ranges. It holds the folders of the ranges that
+this machine has worked on, and a lock shared by all processes that work on them here."""
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder, with its missing parents, that only its owner can enter, whatever the umask
-    is. Folders that exist stay as they are. Raises StateError."""
+    """Make a folder and its missing parents, which only the owner can enter, whatever the umask is.
+    Existing folders stay as they are. Raises StateError."""
     try:
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         for folder in reversed(missing):
@@ -38,7 +38,7 @@ def make_private_folder(path: Path) -> None:
 
 
 def make_run_folder(state_dir: Path, run_id: str) -> Path:
-    """Raises StateError."""
+    """Make the folder of a run. Raises StateError."""
     if not is_run_id(run_id):
         raise StateError(f"{run_id!r} is not the id of a run, so no folder is made for it")
     make_private_folder(state_dir)
@@ -48,7 +48,7 @@ def make_run_folder(state_dir: Path, run_id: str) -> Path:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a run's folder, so that a new run with that id finds none."""
+    """Rename a run's folder, so that a new run with the same id finds none."""
     for number in itertools.count(1):
         aside = folder.with_name(f"{folder.name}~{number}")
         if not aside.exists():
@@ -58,7 +58,8 @@ def set_aside(folder: Path) -> Path:
 
 
 def run_folders(state_dir: Path) -> list[Path]:
-    """The folders of all runs, by name. The ids of migrations do not begin with a time."""
+    """The folders of all runs, sorted by name. That is not always by time: the ids of migrations do
+    not begin with one."""
     if not state_dir.is_dir():
         return []
     return sorted(p.parent for p in state_dir.glob(f"*/{CHECKPOINT_NAME}"))
@@ -67,8 +68,8 @@ def run_folders(state_dir: Path) -> list[Path]:
 def find_run(
     state_dir: Path, name: str, fits: Callable[[Path], bool] = lambda folder: True
 ) -> Path:
-    """The folder of the run with this id, or with this unambiguous prefix of an id. Of several with
-    this prefix, `fits` says which can be meant. Raises UsageError, NotFoundError."""
+    """The folder of the run with this id, or with this unambiguous prefix of an id. If several have
+    the prefix, `fits` says which can be meant. Raises UsageError, NotFoundError."""
     if not name:
         raise UsageError("the run id is empty; `bulkup list` shows the ids")
     folders = run_folders(state_dir)
@@ -96,14 +97,14 @@ def find_latest(state_dir: Path) -> Path:
         raise NotFoundError(
             f"there are no runs in {str(state_dir)!r}; --state-dir names another state directory"
         )
-    # Of several within a tick of the file system's clock, the one that began last.
+    # Among several within one tick of the file system's clock, take the one that began last.
     return max(
         folders, key=lambda folder: ((folder / CHECKPOINT_NAME).stat().st_mtime_ns, folder.name)
     )
 
 
 def is_latest(folder: Path) -> None:
-    """This run is the one that was worked on last, whatever was just noted in other folders."""
+    """Make this run the one that was worked on last, whatever was just noted in other folders."""
     with contextlib.suppress(FileNotFoundError):  # the folder was deleted meanwhile
         os.utime(folder / CHECKPOINT_NAME)
 
@@ -114,18 +115,19 @@ def group_folders(state_dir: Path, group_id: str) -> list[Path]:
 
 
 class RunLock:
-    """Held by the process that works on a run. The system releases it when that process ends."""
+    """Held by the process that works on a run. The operating system releases it when that process
+    ends."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOCK_NAME
         self.waited = False
-        """Another process held it, and this one has waited for that one."""
+        """Whether another process held it and this one waited for that."""
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
-        """Raises HeldError when another process holds it, StateError when it cannot be acquired."""
+        """Raises HeldError if another process holds it, StateError if it cannot be acquired."""
         try:
-            # The file is truncated below. A link here would do that to any file of ours.
+            # The file is truncated below. Through a link, that could be any of the user's files.
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             os.fchmod(descriptor, 0o600)  # whatever the umask is
         except OSError as error:
@@ -134,7 +136,7 @@ class RunLock:
                 "make it writable, or name another state directory with --state-dir"
             ) from error
         file = os.fdopen(descriptor, "r+")
-        if os.fstat(descriptor).st_nlink > 1:  # a hard link does what a symbolic one would
+        if os.fstat(descriptor).st_nlink > 1:  # a hard link is as harmful as a symbolic one
             file.close()
             raise StateError(
                 f"{str(self._path)!r} is a link to another file; delete it and try again"
@@ -166,7 +168,7 @@ class RunLock:
             self._file = None
 
     def is_held(self) -> bool:
-        """Whether a process works on the run, or on one of its ranges."""
+        """Whether a process is working on the run, or on one of its ranges."""
         shared = self._path.parent / RANGES_NAME / LOCK_NAME
         for path, lock in ((self._path, fcntl.LOCK_SH), (shared, fcntl.LOCK_EX)):
             with contextlib.suppress(FileNotFoundError), path.open() as file:
@@ -179,8 +181,8 @@ class RunLock:
 
 @contextlib.contextmanager
 def sharing_ranges(folder: Path) -> Iterator[Path]:
-    """Work on ranges of the run in this folder, as one of several processes. Yields the folder for
-    those of the ranges. Raises StateError."""
+    """Share the work on ranges of the run in this folder with other processes. Yields the folder
+    that holds the ranges' folders. Raises StateError."""
     ranges = folder / RANGES_NAME
     make_private_folder(ranges)
     try:

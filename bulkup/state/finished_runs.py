@@ -1,13 +1,13 @@
-"""The finished runs of the same work, read from the last one back.
+"""The finished runs of one piece of work, read from the latest backwards.
 
-A job that is repeated every hour leaves thousands of them, and each of its runs asks whether the
-work was done before. So they are read one by one, by properties that sort by the end of a run:
-`done`, and `done_as`, which has the checksum of the source as well. Each query is on one property,
-so it needs no composite index.
+An hourly job leaves thousands of them, and each of its runs asks whether the work was done before.
+So they are read one by one, by properties that sort by when a run ended: `done`, and `done_as`,
+which also contains the checksum of the source. Each query uses one property, so it needs no
+composite index.
 
-Runs that an earlier version finished lack both. They come before the others in the order of run
-ids, so they are read up to the first that has them. What an earlier version finishes beside this
-one, after that, is not found.
+Runs that an earlier version finished lack both properties. They come first in the order of run ids,
+so they are read in that order up to the first run that has them. A run that an earlier version
+finishes later, next to this version, is not found.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from bulkup.state.record import RunRecord
 from bulkup.state.record_codec import done_prefix, record_of
 
 PAGE = 20
-"""How many records are read at a time, after the first one, which nearly always answers."""
+"""How many records are read at a time after the first one, which is nearly always enough."""
 
 
 class FinishedRuns:
-    """Of the first runs of chains. The queries that are needed most are sent at once.
+    """Finished runs, of each chain only the first. The most needed queries are sent immediately.
 
-    Taking a record raises CallError.
+    Taking a record from an iterator raises CallError.
     """
 
     def __init__(self, rpc: Rpc, namespace: str, identity: str) -> None:
@@ -52,11 +52,11 @@ class FinishedRuns:
         )
 
     def last_first_of(self, checksum: str) -> Iterator[RunRecord]:
-        """Those with this source."""
+        """Like `last_first`, but only runs with this source."""
         return self._by_end("done_as", done_prefix(self._identity, checksum))
 
     def of_earlier_versions(self) -> Iterator[RunRecord]:
-        """In the order of their ids, with their successors."""
+        """The runs that earlier versions finished, by id, including successors."""
         return takewhile(lambda record: not record.listed, self._in_order)
 
     def _by_end(self, name: str, prefix: str) -> Iterator[RunRecord]:

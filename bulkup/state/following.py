@@ -1,4 +1,4 @@
-"""Follows the log of a run for as long as a process of this machine works on it."""
+"""Follows the log of a run as long as a process of this machine works on it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LOOK_EVERY_S = 0.2
 def follow_log(
     folder: Path, *, pause: Callable[[float], None] = time.sleep
 ) -> Iterator[LogEntry | None]:
-    """The events of a run, and those that follow until its process ends. None: nothing new now.
+    """The events of a run, then new ones until its process ends. None: nothing new right now.
 
     Raises StateError.
     """
     lock = RunLock(folder)
     with LogReader(folder) as reader:
         while True:
-            # In this order: what a process writes before it ends is read.
+            # Check the lock before reading, so that what a process writes before it ends is read.
             is_held = lock.is_held()
             yield from reader.read()
             if not is_held:

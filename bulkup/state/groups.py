@@ -1,9 +1,9 @@
 """The group record: one updater that runs in many namespaces.
 
 It lists the namespaces that existed at the start and determines the id of each run, so that the
-work can be continued from anywhere. How far a run is, its own run record says. The group record is
-only a claim: it is written before the first run and removed when the last one has ended. Its seal
-stays, so that a late copy of the insert does not bring it back.
+work can be resumed from anywhere. The progress of each run is in its own run record. The group
+record is only a claim: it is written before the first run and removed when the last one has ended.
+Its seal stays, so that a late copy of the insert does not bring it back.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Group:
     params: Mapping[str, str]
     pattern: str
     namespaces: tuple[str, ...]
-    """Those that existed at the start."""
+    """The namespaces that existed at the start."""
     created: str
     """ISO 8601, UTC."""
     who: str
@@ -58,7 +58,7 @@ class Group:
     fresh: bool = False
     """It starts new runs (`--new`), even where one is unfinished."""
     adopted: Mapping[str, str] = field(default_factory=dict)
-    """Ids of runs that were already unfinished when the group came to their namespace."""
+    """By namespace: the id of a run that was already unfinished when the group got there."""
     gate: bool = False
     """Each run begins with a dry pass (`--gate clean`)."""
     version: int = 0
@@ -75,9 +75,9 @@ class Group:
 def identity_of(
     spec: str, params: Mapping[str, str], pattern: str, selection: Selection = EVERYTHING
 ) -> str:
-    """The same for the same work on any machine: of a file only the name counts."""
+    """An id that is the same for the same work on any machine: only a file's name counts."""
     work: tuple[Any, ...] = spec.rpartition("/")[2], sorted(params.items()), pattern
-    if selection:  # an earlier version knows groups without one
+    if selection:  # groups of an earlier version have none
         work = *work, sorted(selection.stored().items())
     return hashlib.sha256(repr(work).encode()).hexdigest()
 
@@ -91,7 +91,7 @@ class Groups:
         self._seal_key = seal_key(replace(target, namespace=""), identity)
 
     def read(self) -> Group | None:
-        """The unfinished group. Raises CallError; StateError for one of another version."""
+        """The unfinished group. Raises CallError; StateError if another version wrote it."""
         for result in self._rpc.lookup([self._key]).values():
             return _parsed(result)
         return None
@@ -108,8 +108,8 @@ class Groups:
     def begin(self, group: Group) -> Group:
         """Write a new group. If somebody else was faster, returns their group.
 
-        A group with a version replaces the one that was read. Raises HeldError when that one has
-        changed, UsageError when there are too many namespaces, CallError.
+        A group with a version replaces the one that was read. Raises HeldError if that one has
+        changed, UsageError if there are too many namespaces, CallError.
         """
         try:
             return self._write(group)
@@ -146,7 +146,7 @@ class Groups:
         except CallError as error:
             there = self.read()
             if there is not None and replace(there, version=group.version) == group:
-                return there  # its answer was lost
+                return there  # the write was applied, but its answer was lost
             if error.is_conflict and group.version and not error.unexplained:
                 raise HeldError(
                     "somebody else works on the same namespaces and has just changed the group's "
@@ -195,7 +195,7 @@ def find_group(rpc: Rpc, target: TargetInfo, group_id: str) -> tuple[Groups, Gro
 
 
 def _all(rpc: Rpc) -> Iterator[tuple[str, Group]]:
-    """All unfinished groups, by the names of their records."""
+    """All unfinished groups, with the names of their records."""
     for result in rpc.results(kind_query(GROUP_KIND), ""):
         yield result.entity.key.path[-1].name, _parsed(result)
 
@@ -212,7 +212,7 @@ def _parsed(result: Any) -> Group:
 
 
 def _parse(values: dict[str, Any], version: int) -> Group:
-    # A small value may decompress to more than the memory.
+    # A small value may decompress to more than fits in memory.
     unpacked = zlib.decompressobj().decompress(values["names"], MAX_NAMES_BYTES)
     names: Sequence[str] = json.loads(unpacked)
     adopted = json.loads(values["adopted"])

@@ -26,15 +26,15 @@ def this_process() -> Holder:
 def has_died(holder: Holder) -> bool:
     """Whether it is certain that the process has ended.
 
-    It is not certain of a process on another machine or in another container, even one with the
-    same host name: the same process id means another process there. The lease decides about those.
+    It is never certain for a process on another machine or in another container, even one with the
+    same host name: the same process id means another process there. Only the lease decides then.
     """
     place = _place()
     return place is not None and holder.machine == place and _has_ended(holder)
 
 
 def boot_id() -> str:
-    """This boot of this machine. The time since then is the same for all of its processes."""
+    """Identifies this boot of this machine. All its processes see the same time since boot."""
     return _read_boot_id() or platform.node()
 
 
@@ -46,9 +46,9 @@ def _user() -> str:
 
 
 def _place() -> str | None:
-    """Where process ids mean what they mean here: host, boot and namespace of process ids.
+    """Where process ids mean the same as here: host, boot and PID namespace.
 
-    None where that cannot be told, as on systems without /proc.
+    None if that cannot be determined, as on systems without /proc.
     """
     boot, namespace = _read_boot_id(), _pid_namespace()
     return f"{platform.node()}/{boot}/{namespace}" if boot and namespace else None
@@ -63,7 +63,7 @@ def _read_boot_id() -> str | None:
 
 def _pid_namespace() -> str | None:
     try:
-        # Mounted from outside a container, /proc names processes by their ids out there.
+        # A /proc mounted from outside a container shows the process ids from outside.
         if os.readlink(PROC / "self") != str(os.getpid()):
             return None
         return os.readlink(PROC / "self/ns/pid")
@@ -81,11 +81,11 @@ def _has_ended(holder: Holder) -> bool:
         return True
     except OSError:
         pass
-    return False  # it is there, but /proc hides it, as it may hide the processes of other users
+    return False  # it exists, but /proc hides it, as it may for other users' processes
 
 
 def _began(pid: int) -> str | None:
-    """When a process started, in its system's own terms; None when that cannot be told."""
+    """When a process started, in the system's own format; None if that is not known."""
     try:
         # The command's name, in brackets, may contain anything.
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]

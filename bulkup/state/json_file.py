@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 16 * 1024
-"""Nothing is read beyond this. A file has a few hundred bytes."""
+"""No more than this is read. A file has a few hundred bytes."""
 
 
 def read_json(path: Path) -> Any:
-    """Raises OSError, ValueError, RecursionError."""
-    # A link or a pipe here must not lead anywhere, nor block the run.
+    """The JSON value in a file. Raises OSError, ValueError, RecursionError."""
+    # Do not follow a link, and do not block on a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         return json.loads(file.read(MOST_BYTES))
 
 
 def replace_json(path: Path, values: object) -> None:
-    """Private to its owner, whatever lies there. Raises OSError."""
+    """Write a file that only its owner can read, replacing whatever is there. Raises OSError."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

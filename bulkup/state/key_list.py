@@ -1,7 +1,7 @@
 """A list of keys that a run works on instead of the results of its query.
 
-Keys are kept in Datastore's order and each once, in a SQLite file: a list of a million keys takes
-no more memory than one of ten. The list is built in a file without a name, which leaves no trace if
+Keys are kept without duplicates, in Datastore's order, in a SQLite file: a list of a million keys
+takes no more memory than one of ten. The list is built in an unnamed file, which leaves no trace if
 the run does not start. A run that starts keeps a copy in its folder, so that it can be resumed
 without the user's file.
 """
@@ -38,16 +38,16 @@ class KeyFacts:
     """The same for lists of the same keys that are used in the same way."""
     count: int
     source: str
-    """Where the keys are from, for people: the name of a file, say."""
+    """Where the keys come from, for people: for example, the name of a file."""
     absent: bool = False
-    """A key without an entity is handed to the updater, too, as an entity without properties, and a
-    put of it is an insert. Otherwise such a key counts as vanished."""
+    """Whether the updater also gets keys without an entity, as entities without properties; a put
+    of one is an insert. Otherwise such a key counts as vanished."""
     matching: bool = False
-    """An entity that does not match the updater's query (any more) counts as vanished."""
+    """Whether an entity that does not match the updater's query (any more) counts as vanished."""
 
 
 class KeyList:
-    """Keys in order. Belongs to one thread; close it."""
+    """Keys in order. Belongs to one thread and must be closed."""
 
     def __init__(self, db: sqlite3.Connection, facts: KeyFacts, name: str) -> None:
         self._db = db
@@ -70,7 +70,7 @@ class KeyList:
                 # Nobody reads this file after a crash.
                 db.executescript(f"PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; {_SCHEMA}")
                 db.execute("BEGIN")
-                # Sorted first: in any order, each of a million keys would be a page of its own.
+                # Sort first: unsorted, each of a million inserts would touch a page of its own.
                 db.execute("CREATE TEMP TABLE unsorted (place BLOB, key BLOB)")
                 db.executemany(
                     "INSERT INTO unsorted VALUES (?, ?)", ((place_of(key), key) for key in keys)
@@ -115,7 +115,7 @@ class KeyList:
         return cls(db, facts, str(path))
 
     def keep_in(self, folder: Path) -> None:
-        """Copy the list to a run's folder, unless it is there. Raises StateError."""
+        """Copy the list to a run's folder, unless it is already there. Raises StateError."""
         path, unfinished = folder / KEYS_NAME, folder / f".{KEYS_NAME}.new"
         if path.exists():
             return
@@ -155,7 +155,7 @@ class KeyList:
             return [key for (key,) in rows]
 
     def spread(self, most: int) -> list[bytes]:
-        """At most `most` keys, at equal distances."""
+        """At most `most` keys, evenly spaced."""
         step = max(1, -(-self.facts.count // most))
         with _errors(self._name):
             rows = self._db.execute(
@@ -170,10 +170,10 @@ class KeyList:
 
 
 def place_of(key: bytes) -> bytes:
-    """Where a serialized key is in Datastore's order: as bytes that compare like the keys.
+    """Bytes that sort like the serialized key sorts in Datastore.
 
-    By kind, then ids before names; an ancestor before its descendants. The partition is left out:
-    the keys of a list are all of one.
+    The order is by kind, then ids before names, and an ancestor before its descendants. The
+    partition is left out: all keys of a list have the same one.
     """
     return b"".join(chain.from_iterable(map(_element, key_of(key).path)))
 
@@ -185,7 +185,7 @@ def _element(element: Any) -> tuple[bytes, bytes]:
 
 
 def _text(text: str) -> bytes:
-    """Ends with what is less than any character, so that a shorter string comes first."""
+    """Encode with an ending that is less than any character, so that a shorter string is first."""
     return text.encode().replace(b"\0", b"\0\xff") + b"\0\1"
 
 

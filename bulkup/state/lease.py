@@ -28,15 +28,15 @@ from bulkup.state.run_records import Ledger, RecordMovedOn, RecordTimes
 from bulkup.state.sweeping import sweep_later
 
 Change = Callable[[RunRecord], RunRecord]
-"""What to change in a record. It is applied again when the record has to be read again, so it
-depends on nothing that moves."""
+"""Returns a changed copy of a record. It is applied again whenever the record has to be read again,
+so it must not depend on anything that changes in between."""
 
 RETRY_RENEWAL_S = 3.0
-"""How soon a failed renewal is tried again: several tries fit into what is left of the lease."""
+"""How soon a failed renewal is retried. Several retries fit into the rest of the lease."""
 
 MOST_REFUSED = 20
-"""How often a write of the record is tried again that was refused although nobody has changed the
-record: somebody changes its claim."""
+"""How often in a row to retry a write that was refused although the record has not changed: then
+somebody is changing its claim."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ class _PendingUpdate:
 
 
 class Lease:
-    """A run that this process has taken. `tick` is called about every second and renews the lease
-    when it is time.
+    """The lease on a run that this process has taken. `tick` is called about every second and
+    renews the lease when it is due.
 
-    `record` is as it was last written or read here: others may change it, too, to steer the run.
+    `record` is the run record as last written or read here. Others may change it in Datastore, too,
+    to steer the run.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class Lease:
         refresh: Change,
         look_every_s: float = math.inf,
     ) -> None:
-        """`refresh` brings up to date what each renewal is to write: the counts, say.
-        `look_every_s`: how often the record is read between renewals."""
+        """`refresh` updates what each renewal writes, such as the counts. `look_every_s`: how often
+        the record is read between renewals."""
         assert record.lease.holder is not None
         self.record = record
         self._holder = record.lease.holder
@@ -77,7 +78,7 @@ class Lease:
         self._pending: _PendingUpdate | None = None
         self._next = clock.monotonic() + RENEW_S
         self._look: Call[Any] | None = None
-        """The record is being read."""
+        """The read of the record that is in flight, if any."""
         self._look_every_s = look_every_s
         self._next_look = clock.monotonic() + look_every_s
         self._busy = False
@@ -87,13 +88,13 @@ class Lease:
         return self._holder.runner
 
     def tick(self) -> None:
-        """Renew when it is time, without waiting for the answer. Raises HeldError when somebody
-        else has taken the run."""
+        """Renew the lease when it is due, without waiting for the answer. Raises HeldError if
+        somebody else has taken the run."""
         if self._busy:
             return  # called while waiting for a call of this very lease
         if self._pending is not None:
             if self._pending.call.done() and not self._pending.call.has_failed:
-                self.see_change()  # a failure is left to those who look after the change alone
+                self.see_change()  # a failure is left to the callers that deal with the change
         elif self._renewal is not None:
             if self._renewal[1].done():
                 with self._alone():
@@ -112,12 +113,12 @@ class Lease:
             self._look = self._ledger.begin_read(self.record.run_info.run_id)
 
     def renew_soon(self) -> None:
-        """What `refresh` writes has changed, and others are to know: do not wait for the next
-        renewal."""
+        """Do not wait for the next regular renewal: what `refresh` writes has changed, and others
+        should see it."""
         self._next = min(self._next, self._clock.monotonic())
 
     def _stop_looking(self) -> None:
-        """What is about to be written is newer than what was asked for."""
+        """Ignore a read in flight: what is about to be written is newer."""
         self._look = None
         self._next_look = self._clock.monotonic() + self._look_every_s
 
@@ -125,24 +126,24 @@ class Lease:
         try:
             there = self._ledger.end_read(call)
         except CallError:
-            return  # the next renewal tells more
+            return  # the next renewal will show what is wrong
         if there is None or there.lease.holder != self._holder:
-            self._find_out()  # raises, unless the server has only put the answer off
+            self._find_out()  # raises, unless the server has only deferred the answer
         elif there.version != self.record.version:
             self._adopt(there)
 
     def _adopt(self, there: RunRecord) -> None:
-        """Another process has changed the record, to steer the run."""
+        """Take over the record as another process has changed it, to steer the run."""
         self.record = replace(there, claim_version=self.record.claim_version)
 
     def times(self) -> RecordTimes | None:
-        """When the run record was created and last written, by the server's clock; None where the
+        """When the run record was created and last written, by the server's clock; None if the
         server does not say. Raises CallError."""
         return self._ledger.times(self.record.run_info.run_id)
 
     def make_sure(self) -> None:
-        """Before a commit: when the lease has run out (a suspended laptop, a handler that took
-        minutes), find out whether the run is still ours. Raises HeldError, CallError."""
+        """Call this before a commit: if the lease has expired (a suspended laptop, a handler that
+        took minutes), it finds out whether the run is still ours. Raises HeldError, CallError."""
         if self._clock.unix() >= self.record.lease.until:
             self.update(self._refresh)
 
@@ -171,7 +172,7 @@ class Lease:
             self._next = self._clock.monotonic() + RETRY_RENEWAL_S
 
     def _find_out(self) -> None:
-        """Somebody changed the record: an unanswered renewal of ours, or another runner."""
+        """Find out who changed the record: an unanswered renewal of ours, or another runner."""
         there = self._ledger.read(self.record.run_info.run_id)
         if there is not None and there.lease.holder == self._holder:
             self.record = there  # without the claim's version: it may be the claim that has changed
@@ -196,8 +197,8 @@ class Lease:
         successor: RunRecord | None = None,
         extra_mutations: Sequence[bytes] = (),
     ) -> None:
-        """Change the record and wait until it is written. `over` ends the run and starts its
-        successor; see `Ledger.write`. Raises HeldError, CallError."""
+        """Change the record and wait until it is written. `over` ends the run; `successor` is
+        started by the same commit. See `Ledger.write`. Raises HeldError, CallError."""
         with self._alone():
             self._drain()
             self._write(change, over, successor, extra_mutations)
@@ -228,16 +229,16 @@ class Lease:
             if self.record.state.is_over and not change(self.record).state.is_over:
                 return  # an earlier write that ended the run arrived after all; it stands
             if successor and self._ledger.read(successor.run_info.run_id) is not None:
-                # An earlier end of this run, whose answer was lost, started the successor, and the
-                # claim is the successor's by now.
+                # An earlier write ended this run and started the successor, but its answer was
+                # lost. The claim now belongs to the successor.
                 successor, over = None, False
 
     def begin_update(self, then: Callable[[], None], change: Change) -> None:
         """Change the record without waiting for the answer.
 
         `then` is called once the change is in Datastore: by `see_change`, or by the next call that
-        uses the lease, which at the latest is the one that gives the run back. If the change cannot
-        be made, `then` is never called, and the call that finds out raises HeldError or CallError.
+        uses the lease (at the latest, the one that gives the run back). If the change cannot be
+        made, `then` is never called, and the call that finds out raises HeldError or CallError.
         """
         with self._alone():
             self._drain()
@@ -245,7 +246,7 @@ class Lease:
             self._pending = _PendingUpdate(record, self._ledger.begin_write(record), change, then)
 
     def see_change(self) -> None:
-        """Finish what `begin_update` has started, if it was answered.
+        """Finish the update that `begin_update` started, if it was answered.
 
         Raises HeldError, CallError.
         """
@@ -261,8 +262,8 @@ class Lease:
         pending = self._pending
         if pending is None:
             return
-        # It stays pending until it is written: a caller that waited for a call of its own may have
-        # mistaken a CallError of this one for that call's, and carried on.
+        # Keep it pending until it is written: a caller that waited for its own call may have taken
+        # a CallError of this one for that call's, and carried on.
         try:
             self.record = self._ledger.end_sure_write(pending.record, pending.call)
         except RecordMovedOn:
@@ -278,7 +279,7 @@ class Lease:
         self._renewal = self._pending = None
 
     def cut(self, gaps: list[Shard], *, counts: Counts, fenced_until: int) -> None:
-        """Replace all shards by new ones over `gaps`. `counts`: what is done by now.
+        """Replace all shards by new ones over `gaps`. `counts`: what is done so far.
 
         Raises HeldError, CallError.
         """
@@ -315,7 +316,7 @@ class Lease:
     ) -> None:
         """Record that the runner or the run has ended. Raises HeldError, CallError.
 
-        `only_end_left`: the runner has, and left no entity to handle.
+        `only_end_left`: the runner has ended, the run has not, and no entity is left to handle.
         """
         self._next = math.inf  # no renewal may follow
         ended = int(self._clock.unix())
@@ -346,7 +347,7 @@ class Lease:
         )
 
     def swept(self) -> None:
-        """The markers of the finished run are gone. Raises HeldError, CallError."""
+        """Record that the markers of the finished run are gone. Raises HeldError, CallError."""
         self.update(without_markers)
 
 

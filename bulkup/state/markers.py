@@ -31,18 +31,18 @@ LATE_COPY_S = 600.0
 no server or proxy is documented to hold a request longer than minutes."""
 
 WINDOW = 32
-"""The most batches of a shard that are ever in flight. This many fences stop a former runner."""
+"""At most this many batches of a shard are in flight, so this many fences stop a former runner."""
 
 REMOVED_PER_COMMIT = 20
 """Below the 25 entity groups that the legacy emulator accepts in a transaction."""
 
 REMOVING = 10
-"""How many of these commits are in flight at once."""
+"""How many commits that remove markers are in flight at once."""
 
 _QUERY_PAGE = 300
 
 NOTES_PER_PAGE = 16
-"""4 MiB at most (`state/notes.py`)."""
+"""A page then has at most 4 MiB (`state/notes.py`)."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Markers:
     def clear(self, key: bytes) -> bytes:
         """The serialized mutation that removes a marker, by its serialized key.
 
-        It has no version, so it may only be part of a commit of which a late copy is refused.
+        It has no version, so only use it in a commit whose late copies are refused.
         """
         mutation = Mutation()
         mutation.delete.ParseFromString(key)
@@ -120,7 +120,7 @@ class Markers:
         return serialized
 
     def read(self, shard: int, number: int, part: int) -> Marker | None:
-        """Look one marker up, strongly consistent. Raises CallError."""
+        """Look up one marker, with strong consistency. Raises CallError."""
         for result in self._rpc.lookup([self.key(shard, number, part)]).values():
             return _parse(result.entity)
         return None
@@ -183,7 +183,7 @@ class Markers:
         return self._between(f"{prefix}/", f"{prefix}0", _QUERY_PAGE)
 
     def _all(self) -> Iterator[Any]:
-        """Of the run, without its notes, whose names are after all numbers."""
+        """The run's markers without its notes, whose names sort after all numbers."""
         return self._between(f"{self._run_id}/", f"{self._run_id}/:", _QUERY_PAGE)
 
     def _between(self, after: str, before: str, page: int) -> Iterator[Any]:

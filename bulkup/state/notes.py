@@ -1,11 +1,11 @@
 """Notes: the failures and log lines of a batch, in Datastore next to the batch's marker.
 
-A note is written by the batch's own commit, so it is there exactly if the batch is done, and it
-stays until the run ends. A runner that has lost the checkpoint reads from the notes what earlier
-runners have seen. A batch without failures and log lines has none.
+A note is written by the batch's own commit, so it exists if and only if the batch is done. It stays
+until the run ends. A runner that has lost the checkpoint reads from the notes what earlier runners
+have seen. A batch without failures and log lines has no note.
 
-A note is of the markers' kind and its name begins with the run's id, so whatever removes all
-markers of a run removes its notes, too. What a note says is untrusted, and so is the note itself.
+A note has the same kind as a marker and its name begins with the run's id, so whatever removes all
+markers of a run also removes its notes. Neither a note nor its content is trusted.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from bulkup.state.markers import NOTES_PER_PAGE
 from bulkup.state.raw_entities import own_key
 
 MAX_NOTE_BYTES = 256 * 1024
-"""Compressed. A quarter of the largest entity, and a tenth of the largest commit: 500 different
-tracebacks fit."""
+"""Compressed size: a quarter of the largest entity, and a tenth of the largest commit. 500
+different tracebacks fit."""
 
 MAX_COMMIT_BYTES = 4_000_000
-"""The emulators refuse a request above 4 MiB. A note must not be the reason, because the server's
-refusal would be blamed on an entity."""
+"""The emulators refuse a request above 4 MiB. A note must not cause that, because the refusal would
+be blamed on an entity."""
 
 MAX_RAW_BYTES = 4 * 1024 * 1024
-"""Before compression, and therefore all that is ever decompressed."""
+"""Size before compression. No more than this is ever decompressed."""
 
 MAX_KEY_CHARS = 8_000
 MAX_ERROR_CHARS = 500
@@ -47,15 +47,15 @@ MAX_FAILURES = 500
 MAX_LOG_LINES = 5_000
 
 _MAX_TIME = 4_102_444_800
-"""2100, as Unix time."""
+"""The year 2100, as Unix time."""
 
 MAX_KNOWN_KEYS = 400
-"""So that memory does not grow with the number of batches that fail."""
+"""Limited so that memory does not grow with the number of batches that fail."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which commit of a run."""
+    """Identifies a commit of a run."""
 
     shard: int
     number: int
@@ -78,9 +78,9 @@ class Notes:
         self._target = TargetInfo(rpc.project, rpc.database, namespace)
         self._prefix = f"{run_id}/note"
         self.keys: list[bytes] = []
-        """Serialized, of the notes that this process has sent, applied or not."""
+        """The serialized keys of the notes that this process has sent, applied or not."""
         self.all_are_known = True
-        """False: it has sent more than `keys` holds."""
+        """False: this process has sent more notes than `keys` holds."""
 
     def insert(
         self, place: Place, failures: Sequence[Failure], log_lines: Sequence[str], *, beside: int
@@ -104,7 +104,7 @@ class Notes:
         return serialized
 
     def read(self) -> Iterator[Note]:
-        """All notes of the run. One that cannot be read is left out. Raises CallError."""
+        """All notes of the run, without those that cannot be read. Raises CallError."""
         filters = (
             Filter("__key__", "GREATER_THAN", self._key(f"{self._prefix}/")),
             Filter("__key__", "LESS_THAN", self._key(f"{self._prefix}0")),
@@ -126,8 +126,8 @@ class Notes:
 
 
 def notes_of_ranges(rpc: Rpc, namespace: str, prefix: str) -> Iterator[tuple[str, Note]]:
-    """The notes of all ranges of a run, whose ids begin with `prefix`, each with its range's id; by
-    range. One that cannot be read is left out. Raises CallError."""
+    """The notes of all ranges whose ids begin with `prefix`, each with its range's id, in the order
+    of ranges. Notes that cannot be read are left out. Raises CallError."""
     target = TargetInfo(rpc.project, rpc.database, namespace)
     filters = (
         Filter("__key__", "GREATER_THAN", own_key(target, MARKER_KIND, prefix)),
@@ -140,9 +140,9 @@ def notes_of_ranges(rpc: Rpc, namespace: str, prefix: str) -> Iterator[tuple[str
 
 
 def pack(failures: Sequence[Failure], log_lines: Sequence[str], limit: int) -> bytes | None:
-    """What a note holds, in at most `limit` bytes; None if nothing fits.
+    """Pack the content of a note into at most `limit` bytes; None if nothing fits.
 
-    Tracebacks are given up first, then log lines, then failures.
+    Tracebacks are dropped first, then log lines, then failures.
     """
     rows = [_row(failure) for failure in failures[:MAX_FAILURES]]
     lines = [_text(line, MAX_LINE_CHARS) for line in log_lines[:MAX_LOG_LINES]]
@@ -153,7 +153,7 @@ def pack(failures: Sequence[Failure], log_lines: Sequence[str], limit: int) -> b
         note = {"failures": kept, "log": lines, "log_at": times[: len(lines)]}
         raw = json.dumps(note, ensure_ascii=False).encode()
         if len(raw) <= MAX_RAW_BYTES:
-            data = zlib.compress(raw, 1)  # tracebacks repeat each other; more takes much longer
+            data = zlib.compress(raw, 1)  # enough: tracebacks are alike; higher takes longer
             if len(data) <= limit:
                 return data
         if tracebacks:
@@ -179,14 +179,15 @@ def _row(failure: Failure) -> list[Any]:
 
 
 def _text(text: str, limit: int) -> str:
-    # Secrets first: half of a key would not be recognised. Twice the limit, since a text may be of
-    # any length.
+    # Remove secrets before cutting: half of a key would not be recognised. Only twice the limit is
+    # searched, since a string may have any length.
     text = without_secrets(text[: 2 * limit])
     return encodable(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
 def _both_ends(text: str, limit: int) -> str:
-    """The start says where, the end says what. It is free of secrets already."""
+    """Cut the middle of a traceback, which is already free of secrets: its start says where, its
+    end says what."""
     if len(text) > limit:
         half = limit // 2
         text = f"{text[:half]}\n  [... {len(text) - 2 * half:,} characters ...]\n{text[-half:]}"
@@ -198,7 +199,7 @@ def _parse(entity: Any) -> Note | None:
         shard, number, part = map(int, entity.key.path[-1].name.rsplit("/", 3)[1:])
         return Note(Place(shard, number, part), *unpack(entity.properties["note"].blob_value))
     except ValueError:
-        return None  # damaged, or not of our making; the run counts its failures in any case
+        return None  # damaged, or not written by bulkup; the run counts its failures anyway
 
 
 def unpack(data: bytes) -> tuple[list[Failure], list[LogLine]]:
@@ -227,7 +228,7 @@ def _failure(row: Sequence[object]) -> Failure:
 
 
 def _time(at: object) -> float:
-    """Notes are untrusted: a time that a calendar does not hold is none."""
+    """Notes are untrusted: a time that is out of range counts as unknown, 0."""
     return float(at) if isinstance(at, (int, float)) and 0 <= at < _MAX_TIME else 0.0
 
 

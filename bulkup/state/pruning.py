@@ -1,4 +1,4 @@
-"""Which folders of a state directory nobody needs any more, and how large they are."""
+"""Which folders of a state directory are no longer needed, and how large they are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bulkup.state.files import RunLock, group_folders, run_folders
 
 @dataclass(frozen=True)
 class OldRun:
-    """A run that is over, and whose folder may go."""
+    """A run that is over, and whose folder may be deleted."""
 
     folder: Path
     updater: str
@@ -29,16 +29,16 @@ class OldRun:
 
 @dataclass(frozen=True)
 class Prunable:
-    """What there is in a state directory."""
+    """What `find_old` found in a state directory."""
 
     old: tuple[OldRun, ...]
     """The oldest first."""
     younger: int
-    """Runs that are over and ended later than asked."""
+    """How many runs are over, but ended too recently."""
     unfinished: int
-    """Runs that may be resumed; their folders are never deleted."""
+    """How many runs may still be resumed; their folders are never deleted."""
     damaged: tuple[str, ...]
-    """Runs of which cannot be told whether they are over; they are kept."""
+    """Runs whose checkpoint does not say whether they are over; they are kept."""
 
 
 def find_old(state_dir: Path, before: datetime) -> Prunable:
@@ -75,7 +75,7 @@ def delete(run: OldRun) -> None:
         shutil.rmtree(run.folder)
         group_id = group_of(run.folder.name)
         if group_id and not group_folders(run.folder.parent, group_id):
-            # It holds nothing but the group's report.
+            # The group's own folder holds only its report.
             shutil.rmtree(run.folder.with_name(group_id), ignore_errors=True)
     except OSError as error:
         raise StateError(

@@ -19,7 +19,7 @@ _PART = frozenset(("first", "last", "splits"))
 
 
 def plan_of_ranges_to_json(plan: RangePlan) -> dict[str, Any]:
-    """As JSON values."""
+    """The plan as JSON values."""
     stop = plan.stop
     return {
         "plan": plan.plan,
@@ -38,13 +38,13 @@ def plan_of_ranges_to_json(plan: RangePlan) -> dict[str, Any]:
 
 
 def plan_of_ranges_from_json(raw: Any) -> RangePlan | None:
-    """Raises KeyError, TypeError, ValueError for what is none."""
+    """Raises KeyError, TypeError, ValueError if `raw` is not a plan."""
     if raw is None:
         return None
     if not isinstance(raw, dict):
         raise TypeError("an object is expected")
     if raw.keys() > _PLAN:
-        # Who shares a run writes its record, too, and would drop what it does not know.
+        # A process that shares a run also writes its record, and would drop unknown fields.
         raise ValueError("a later version of bulkup has written it")
     stop = raw.get("stop")
     plan = RangePlan(
@@ -69,7 +69,7 @@ def plan_of_ranges_from_json(raw: Any) -> RangePlan | None:
 
 
 def part_to_json(part: RangePart) -> dict[str, Any]:
-    """As JSON values. In base64, as the bounds of shards are."""
+    """The part as JSON values, with its bounds in base64 like those of shards."""
     return {
         "first": base64.b64encode(part.first).decode(),
         "last": base64.b64encode(part.last).decode(),
@@ -78,7 +78,7 @@ def part_to_json(part: RangePart) -> dict[str, Any]:
 
 
 def part_from_json(raw: Any) -> RangePart | None:
-    """Raises KeyError, TypeError, ValueError for what is none."""
+    """Raises KeyError, TypeError, ValueError if `raw` is not a part."""
     if raw is None:
         return None
     if not isinstance(raw, dict):

@@ -1,6 +1,6 @@
 """The folders of the ranges that this machine has worked on, below the folder of their run.
 
-A range may have several: a process that found the first one in use has made another.
+A range may have several folders: a process that finds the first one in use makes another.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def is_cut(run_folder: Path) -> bool:
 
 
 def range_folders(run_folder: Path) -> list[Path]:
-    """All of them, grouped by range, with the ranges in their order."""
+    """All folders of ranges, grouped by range, with the ranges in order."""
     return sorted(path.parent for path in (run_folder / RANGES_NAME).glob(f"*/{CHECKPOINT_NAME}"))
 
 
 def last_folder(run_folder: Path, range_id: str) -> Path | None:
-    """The folder of a range that was worked with last; None: it has none here."""
+    """The folder of a range that was used last; None: the range has none here."""
     found: dict[Path, int] = {}
     for path in (run_folder / RANGES_NAME).glob(f"{range_id}*/{CHECKPOINT_NAME}"):
         with closing(Checkpoint.open(path.parent, check=False)) as one:
@@ -47,9 +47,9 @@ def last_folder(run_folder: Path, range_id: str) -> Path | None:
 
 @contextmanager
 def range_checkpoint(folder: Path, run_info: RunInfo) -> Iterator[Checkpoint]:
-    """Open a range's checkpoint, new or existing, in a folder that no other process uses: one
-    that is suspended may hold the first choice for as long as it likes. `folder`: the one below
-    which the ranges have theirs; `run_info`: the range's own."""
+    """Open or create a range's checkpoint, in a folder that no other process uses: a suspended
+    process may hold the first one indefinitely. `folder`: the parent of the ranges' folders;
+    `run_info`: the range's own."""
     make_private_folder(folder)
     for number in count(1):
         name = run_info.run_id if number == 1 else f"{run_info.run_id}~{number}"
@@ -72,8 +72,8 @@ def range_checkpoint(folder: Path, run_info: RunInfo) -> Iterator[Checkpoint]:
 
 @contextmanager
 def without_workers(run_folder: Path) -> Iterator[None]:
-    """Keep processes of this machine from working on ranges of the run in this folder. Whoever
-    wants to joins by the run's own lock, which the caller holds. Raises HeldError, StateError."""
+    """Keep processes of this machine from working on ranges of the run in this folder. To join,
+    they need the run's own lock, which the caller holds. Raises HeldError, StateError."""
     path = run_folder / RANGES_NAME / LOCK_NAME
     with contextlib.ExitStack() as stack:
         if path.exists():

@@ -26,12 +26,12 @@ class RangeLedger(Ledger):
 
     @classmethod
     def beside(cls, ledger: Ledger) -> RangeLedger:
-        """Those of the runs of another ledger, by the same connection."""
+        """The range records for the runs of another ledger, over the same connection."""
         return cls(ledger._rpc, ledger._target)
 
     def between(self, after: str, before: str) -> Iterator[RunRecord]:
-        """The records whose ids are greater than `after` and less than `before`, in that order; as
-        of now. The query is sent at once; taking the first record raises CallError."""
+        """The records whose ids are greater than `after` and less than `before`, by id, as of now.
+        The query is sent immediately; taking the first record raises CallError."""
         filters = (
             Filter("__key__", "GREATER_THAN", self._key(after)),
             Filter("__key__", "LESS_THAN", self._key(before)),
@@ -47,8 +47,8 @@ class RangeLedger(Ledger):
         return serialized
 
     def insert(self, records: Sequence[RunRecord]) -> None:
-        """Insert new records that claim no work, each commit all of its own or none. One that is
-        there is left as it is: an earlier copy of this commit has written it. Raises CallError."""
+        """Insert new records that claim no work, in atomic commits. A commit whose records already
+        exist changes nothing: an earlier copy of it has written them. Raises CallError."""
         for first in range(0, len(records), CHANGED_PER_COMMIT):
             some = [self.insertion(one) for one in records[first : first + CHANGED_PER_COMMIT]]
             try:

@@ -1,12 +1,12 @@
 """A run that is cut into ranges, in Datastore.
 
 Each range has a record of its own, of the kind RANGE_KIND: a run record with the run's facts, the
-range's id, and shards that lie in the range. So a range has a lease, markers and notes as a run
-has, and is recovered like one. Its id begins with the run's id and a tilde, which sorts after the
-prefix of the run's own markers.
+range's id, and shards that lie in the range. So a range has a lease, markers and notes like a run,
+and is recovered like one. Its id begins with the run's id and a tilde, which sorts after the prefix
+of the run's own markers.
 
-The run's record says how many ranges belong to it (`RangePlan`). It is written after the records of
-the ranges, and that one write cuts the run: until then, the records of ranges have no effect.
+The run's record says how many ranges belong to it (`RangePlan`). It is written after the ranges'
+records, and it is this write that cuts the run: until then, the ranges' records have no effect.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from bulkup.state.record import Holder, Layout, Made, RangePart, RangePlan, RunR
 from bulkup.state.run_records import Ledger, RecordMovedOn
 
 MAX_RANGES = 10_000
-"""The conductor reads all of their records every 15 s."""
+"""The conductor reads the records of all ranges every 15 s."""
 
 
 def prefix_of(run_id: str) -> str:
-    """The prefix that the ids of a run's ranges have, and no other ids."""
+    """The prefix that only the ids of this run's ranges have."""
     first, plus, number = run_id.rpartition("+")
     return f"{first}_then{number}~" if plus else f"{run_id}~"
 
@@ -38,7 +38,7 @@ def new_plan_id() -> str:
 
 
 def range_id(run_id: str, plan: str, number: int) -> str:
-    """Raises StateError when the run's id leaves no room."""
+    """The id of a planned range. Raises StateError if the run's id leaves no room."""
     made = f"{prefix_of(run_id)}{plan}-{number:05d}"
     if not is_run_id(made):
         raise StateError(f"run {run_id} cannot be cut into ranges: its id is too long")
@@ -46,12 +46,12 @@ def range_id(run_id: str, plan: str, number: int) -> str:
 
 
 def split_id(parent: str, number: int) -> str:
-    """The id of the `number`th range that is split off another one."""
+    """The id of the `number`th range that is split off the range `parent`."""
     return f"{parent}.{number}"
 
 
 def worker_of(holder: Holder) -> str:
-    """The id by which a worker shares the rate: the same for all of its successive leases."""
+    """The id under which a worker shares the rate, the same for all its successive leases."""
     return holder.runner.partition(".")[0][:12]
 
 
@@ -61,7 +61,7 @@ def worker_of(holder: Holder) -> str:
 def plan_ranges(
     parent: RunRecord, plan: str, pieces: Sequence[Sequence[Shard]], made: Made
 ) -> list[RunRecord]:
-    """The records of the ranges that a run is cut into, one for each of these adjacent shards."""
+    """The records of the ranges that a run is cut into, one for each piece of adjacent shards."""
     records = []
     for number, shards in enumerate(pieces, 1):
         first, last = shards[0], shards[-1]
@@ -81,7 +81,7 @@ def split_off(record: RunRecord, shard: Shard, edge: bytes) -> RunRecord:
 def _range_record(
     parent: RunRecord, id_: str, shards: Sequence[Shard], part: RangePart, made: Made
 ) -> RunRecord:
-    # It claims no work: a record whose identity is its own id does not.
+    # A record whose identity is its own id claims no work.
     run_info = replace(parent.run_info, run_id=id_, identity=id_)
     numbered = tuple(replace(shard, id=n).unbegun for n, shard in enumerate(shards, 1))
     layout = Layout(shards=numbered, next_shard=len(numbered) + 1)
@@ -103,15 +103,14 @@ def edges_of(ranges: Iterable[RangePart]) -> str:
 
 
 def ranges_of(ledger: RangeLedger, parent: RunRecord) -> list[RunRecord]:
-    """The ranges of a run, in the order of their ids. `ledger`: that of the ranges. Raises
-    CallError."""
+    """The ranges of a run, in the order of their ids. Raises CallError."""
     assert parent.ranges is not None
     begin = f"{prefix_of(parent.run_info.run_id)}{parent.ranges.plan}"
     return list(ledger.between(f"{begin}-", f"{begin}."))
 
 
 def why_not_covered(plan: RangePlan, ranges: Sequence[RunRecord]) -> str:
-    """Why these ranges are not what was planned, whole and without a hole; empty: they are."""
+    """Why these ranges do not cover exactly what was planned, without a hole; empty: they do."""
     planned: list[RangePart] = []
     families: dict[str, dict[bytes, RunRecord]] = {}
     for record in ranges:
@@ -148,7 +147,7 @@ def _own_name(record: RunRecord) -> str:
 
 
 def total_of(plan: RangePlan, ranges: Iterable[RunRecord]) -> Counts:
-    """What is done of the whole run."""
+    """The counts of what is done in the whole run."""
     total = plan.base
     for record in ranges:
         total = total + record.counts

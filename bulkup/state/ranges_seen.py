@@ -1,8 +1,8 @@
-"""How far a run in ranges is, in its folder: `ranges.json`, for those who look and ask nobody.
+"""The progress of a run in ranges, in `ranges.json` in its folder, for readers without Datastore.
 
-Datastore knows. Each process of this machine that looks at the run's record, every few seconds,
-leaves here what it has seen of the whole run, whoever works on it. A file that is damaged counts as
-missing.
+The authority is Datastore. Each process of this machine that reads the run's record every few
+seconds writes here what it has seen of the whole run, including the work of other machines. A
+damaged file counts as missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SEEN_NAME = "ranges.json"
 
 
 def seen_in(record: RunRecord) -> RangesSeen | None:
-    """What the record of a run says of its ranges; None: nobody has conducted yet."""
+    """What the record of a run says about its ranges; None: nobody has conducted yet."""
     plan = record.ranges
     if plan is None or not plan.total:
         return None
@@ -29,8 +29,8 @@ def seen_in(record: RunRecord) -> RangesSeen | None:
 
 
 def note_seen(folder: Path, seen: RangesSeen | None) -> None:
-    """Leave it for those who look, unless the folder knows of something newer. A folder that cannot
-    be written to keeps nobody from the work."""
+    """Write what was seen to the folder, unless the folder has something newer. A folder that
+    cannot be written to must not stop the work."""
     with suppress(OSError):
         there = _read(folder)
         if seen is not None and (there is None or _age(seen) > _age(there)):
@@ -39,14 +39,15 @@ def note_seen(folder: Path, seen: RangesSeen | None) -> None:
 
 
 def ranges_seen(folder: Path) -> RangesSeen | None:
-    """What was seen last of a run that is not over; with no ranges at all: the run is cut, and
-    nothing more is known. None: as far as this machine knows, it is not cut."""
+    """What was last seen of a run that is not over. Without any ranges: the run is cut, but nothing
+    more is known. None: as far as this machine knows, the run is not cut."""
     seen = _read(folder)
     return seen if seen is not None or not is_cut(folder) else RangesSeen()
 
 
 def with_seen(seen: RangesSeen | None, counts: Counts, total: int | None) -> RangesSeen | None:
-    """With the counts and the total that the run's checkpoint knows, where these are more."""
+    """Add what the run's checkpoint knows: its counts if they are higher, its total if there is
+    none."""
     if seen is None:
         return None
     most = max(seen.counts, counts, key=lambda one: one.handled)

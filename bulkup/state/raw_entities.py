@@ -17,7 +17,7 @@ Stored = str | int | bool | bytes | datetime | None
 
 
 def own_key(target: TargetInfo, kind: str, name: str) -> Pb:
-    """The Key message of an entity of bulkup's, in the target's namespace."""
+    """The Key message of one of bulkup's own entities, in the target's namespace."""
     key = KeyPb()
     partition = key.partition_id
     partition.project_id = target.project

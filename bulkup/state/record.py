@@ -24,9 +24,8 @@ RENEW_S = 15.0
 """How often a runner renews its lease. Three renewals in a row may be lost."""
 
 LOOK_EVERY_S = 4.0
-"""How often a runner reads its record between renewals, so that whoever steers it from another
-machine does not wait for the next one. That costs 900 reads an hour, less than a tenth of a cent.
-"""
+"""How often a runner reads its record between renewals, so that steering from another machine does
+not have to wait for the next renewal. That costs 900 reads an hour, less than a tenth of a cent."""
 
 
 @dataclass(frozen=True)
@@ -67,34 +66,34 @@ class Layout:
     """How the run is cut into shards, and what must happen to the markers left behind."""
 
     shards: tuple[Shard, ...] = (Shard(1),)
-    """None at all: every entity is done, only the end of the run is left (its `finish` raised)."""
+    """Empty: every entity is done, and only the end of the run is left (its `finish` raised)."""
     next_shard: int = 2
-    """A shard id that was never used."""
+    """A shard id that has never been used."""
     settled: Counts = field(default_factory=Counts)
-    """Work that was done outside these shards."""
+    """The counts of work that was done outside these shards."""
     fenced_until: int = 0
-    """Before this time a marker of a former runner may still be needed."""
+    """Until this time, a marker of a former runner may still be needed."""
     sweep_at: int = 0
-    """From this time on the markers of the finished run may be removed; 0: none are left."""
+    """From this time on, the markers of the finished run may be removed; 0: none are left."""
     sweep_seen: tuple[tuple[str, float], ...] = ()
-    """Where the server does not tell its time: the machines that have seen `sweep_at`, and the time
-    since their boot when they first did."""
+    """If the server does not report its time: the machines that have seen `sweep_at`, each with the
+    time since its boot when it first did."""
     moved_in: str | None = None
-    """The query orders or ranges on a property. An entity that changes there is read again, so only
-    the checkpoint with this id knows which entities are done."""
+    """Set if the query orders or ranges on a property. An entity whose property changes is read
+    again, so only the checkpoint with this id knows which entities are done."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """How the entities that the run makes are told from those that it found
-    (`engine/made_entities.py`). All unset while it has made none that its query may find."""
+    """How to tell the entities that the run makes from those it found (`engine/made_entities.py`).
+    All fields are unset until it makes entities that its query may find."""
 
     since_ns: int = 0
-    """What was created after this time of the server's is not handled. Unix time in nanoseconds."""
+    """Entities created after this server time are not handled. Unix time in nanoseconds."""
     record_ns: int = 0
-    """When the run record was created. In a copy of the Datastore everything is created later."""
+    """When the run record was created. In a copy of the Datastore, everything is created later."""
     known_in: str | None = None
-    """Only the checkpoint with this id knows their keys."""
+    """Only the checkpoint with this id knows the keys of the entities made."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,8 @@ class MigrationInfo:
     origin: Origin = field(default_factory=Origin)
     """Where the last runner ran."""
     former: tuple[str, ...] = ()
-    """The names it had before (`bulkup mark --renamed-to`), oldest first. Its run id is made from
-    the first."""
+    """Its earlier names (`bulkup mark --renamed-to`), oldest first. Its run id is made from the
+    first."""
 
     @property
     def first_name(self) -> str:
@@ -125,7 +124,7 @@ class Chain:
     """How to find the successor, link by link, from the folder of the first updater. Empty for
     the first run."""
     work: str | None = None
-    """The identity of the successor's own query; its `identity` is that of the first run."""
+    """The identity of the successor's own query. The run's `identity` is that of the first run."""
 
 
 @dataclass(frozen=True)
@@ -139,46 +138,46 @@ class StopOrder:
 
 @dataclass(frozen=True)
 class RangePlan:
-    """In the record of a run that is cut into ranges: how it is cut, and how those who work on the
-    ranges share what there is. One of them conducts: it holds the run's lease, and keeps this up to
-    date."""
+    """In the record of a run that is cut into ranges: how it is cut, and how its workers share the
+    failure budget and the rate. One of them conducts: it holds the run's lease, and keeps this up
+    to date."""
 
     plan: str
-    """Part of the ids of the ranges. Ranges of another plan are without effect: who planned them
-    died before the run had any."""
+    """Part of the ranges' ids. Ranges of another plan have no effect: whoever planned them died
+    before the run was cut."""
     count: int
     """How many ranges were planned. Later ones were split off these."""
     edges: str
     """A checksum of the planned ranges' bounds."""
     base: Counts = field(default_factory=Counts)
-    """What was done before the run was cut."""
+    """The counts of what was done before the run was cut."""
     max_failures: str = "0"
     """The failure budget of the whole run, as `--max-failures` takes it."""
     max_rate: str = "auto"
-    """As `--max-rate` takes it, for all together."""
+    """The limit for all workers together, as `--max-rate` takes it."""
     rate: float = 0.0
-    """Entities per second for all together, now; 0: no limit."""
+    """The current limit for all workers together, in entities per second; 0: no limit."""
     workers: tuple[str, ...] = ()
-    """Those who share the rate (`worker_of`). Nobody else may work while there is a limit."""
+    """The workers that share the rate (`worker_of`). No other may work while there is a limit."""
     at: int = 0
-    """When somebody conducted last."""
+    """When a worker last conducted."""
     finished: int = 0
     """How many ranges are finished."""
     total: int = 0
-    """How many there are, with those that were split off."""
+    """How many ranges there are, including those that were split off."""
     stop: StopOrder | None = None
 
 
 @dataclass(frozen=True)
 class RangePart:
-    """In the record of a range: which part of the query is its own. Its shards may be smaller by
+    """In the record of a range: which part of the query it covers. Its shards may cover less by
     now; nobody else works on the rest."""
 
     first: bytes
-    """The serialized key that its first entity comes after, or, in a run that was not cut at first,
-    a cursor; empty: it begins with the first entity of the query."""
+    """The serialized key after which its entities begin (or a cursor, if the run was cut later than
+    at its start); empty: they begin with the first entity of the query."""
     last: bytes
-    """The same for its last entity; empty: it ends with the last entity of the query."""
+    """Likewise, the key or cursor up to which they go; empty: to the last entity of the query."""
     splits: int = 0
     """How many ranges were split off this one."""
 
@@ -206,34 +205,35 @@ class RunRecord:
     plan: PlanTerms | None = None
     """The plan that the run carries out; None: it has none."""
     kinds: tuple[str, ...] = ()
-    """Those of its query, or of its list of keys; empty: all kinds, or an earlier version."""
+    """The kinds in its query or its list of keys; empty: all kinds, or an earlier version."""
     warm: tuple[float, ...] = ()
     """The traffic Datastore is ready for (`engine/throttle/ramp.py`); empty: not known."""
     undone_by: str = ""
     """The id of the run that has put back what this one changed; empty: none has."""
     undone_partly: bool = False
-    """That one has not put back all of it."""
+    """Whether that run put back only part of it."""
     steering: Steering = UNSTEERED
-    """What the run is asked to be."""
+    """The state and the tuning that the run was last asked for."""
     obeyed: int = 0
-    """The number of the last steering that a runner has done."""
+    """The number of the last steering request that a runner has carried out."""
     ranges: RangePlan | None = None
-    """The run is cut into ranges, which have all its shards; None: it is not."""
+    """Set if the run is cut into ranges, which then have all its shards."""
     part: RangePart | None = None
-    """This is the record of a range; None: it is that of a run."""
+    """Set in the record of a range; None in the record of a run."""
     keep: bool = True
     """False: the record is removed once the run is finished and swept."""
     listed: bool = field(default=True, compare=False)
-    """Once it is finished it is found by its end (`state/finished_runs.py`). False: an earlier
-    version has finished it, or it is a finished successor."""
+    """Whether the run, once finished, can be found by when it ended (`state/finished_runs.py`).
+    False: an earlier version finished it, or it is a finished successor."""
     version: int = 0
     claim_version: int = field(default=0, compare=False)
-    """The version of the run's claim; 0: not known, or of a new record: it has none. Not stored."""
+    """The version of the run's claim; 0: not known, or a new record without a claim. Not stored."""
     created_ns: int = field(default=0, compare=False)
-    """When the server created the record, in nanoseconds; 0: it does not say. Not stored."""
+    """When the server created the record, in nanoseconds; 0: not known. Not stored."""
 
     def ended_at(self) -> datetime | None:
-        """Never before its start, which has fractions of a second, by the starter's clock."""
+        """When the run ended, but never before its start, which has fractions of a second and is
+        by the starter's clock."""
         if not self.ended:
             return None
         started = datetime.fromisoformat(self.run_info.created)

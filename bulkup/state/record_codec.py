@@ -51,7 +51,7 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
     run_info, lease, layout = record.run_info, record.lease, record.layout
     holder, started = lease.holder, datetime.fromisoformat(run_info.created)
     values: dict[str, Stored] = {
-        # For people, who read it in the console of their cloud.
+        # For people who read it in the cloud console.
         "updater": run_info.updater,
         "description": run_info.description,
         "state": record.state.value,
@@ -83,8 +83,8 @@ def write_record(pb: Pb, key: Pb, record: RunRecord) -> None:
     if record.total is not None:
         values["total"] = record.total
     if record.kinds:
-        # In base64, as the bounds of shards are: in the traffic of a run, the name of a user's kind
-        # stands where entities of it are read or written, and nowhere else.
+        # In base64 like the bounds of shards, so that in the traffic of a run the name of a user's
+        # kind only appears where its entities are read or written.
         values["kinds"] = json.dumps([base64.b64encode(k.encode()).decode() for k in record.kinds])
     if record.warm:
         values["warm"] = json.dumps(record.warm)
@@ -121,8 +121,8 @@ def _add_ranges(values: dict[str, Stored], record: RunRecord) -> None:
     if record.ranges is not None:
         values["ranges"] = json.dumps(plan_of_ranges_to_json(record.ranges))
         if not record.state.is_over:
-            # Without this a version that knows no ranges refuses the record. It would take a run
-            # without shards for one of which every entity is done.
+            # A version that knows no ranges refuses a record without this property. An empty one
+            # would mean to it that every entity is done.
             del values["shards"]
     if record.part is not None:
         values["part"] = json.dumps(part_to_json(record.part))
@@ -170,7 +170,7 @@ def read_record(pb: Pb, version: int) -> RunRecord:
 
 
 def _check(record: RunRecord, name: str) -> None:
-    """A record is data that anybody may have written who may write to this Datastore.
+    """Check a record: anybody who can write to this Datastore may have written it.
 
     Raises TypeError, ValueError.
     """
@@ -255,7 +255,7 @@ def _parse(values: dict[str, Any], version: int) -> RunRecord:
 
 
 def _parse_steering(text: str | None) -> Steering:
-    """What a later version asks for in a way that this one does not know is not asked here."""
+    """Steering that only a later version understands counts as none."""
     try:
         return read_stored(json.loads(text)) if text else UNSTEERED
     except (ValueError, TypeError, RecursionError):
@@ -288,7 +288,7 @@ def _parse_migration(values: dict[str, Any]) -> MigrationInfo | None:
 
 
 def run_info_from_json(raw: dict[str, Any]) -> RunInfo:
-    """The RunInfo of what `asdict` made of one. Raises KeyError, TypeError, ValueError."""
+    """A RunInfo from what `RunInfo.stored` returned. Raises KeyError, TypeError, ValueError."""
     passes = raw.get("passes")
     passes = None if passes is None else tuple(passes)
     given = {

@@ -1,7 +1,7 @@
-"""What is to be put back, key by key: the list of keys of a run that restores, and its images.
+"""What to put back, key by key: the keys and images for a run that restores entities.
 
-`Restores` collects it, from the undo log of a run or from a comparison of two times, in a file
-without a name. `RestoreList` is what such a run keeps in its folder.
+`Restores` collects them in an unnamed file, from the undo log of a run or from a comparison of two
+points in time. `RestoreList` is what the restoring run keeps in its folder.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ class Restore(NamedTuple):
     image: bytes
     """The serialized entity to write; empty: it is to be deleted."""
     version: int
-    """That it was left with; ABSENT: it was left deleted; 0: not known, `content` decides."""
+    """The version it was left with; ABSENT: it was deleted; 0: not known, `content` decides."""
     content: bytes = b""
-    """`content_digest` of what it was left as; empty: only the version counts."""
+    """`content_digest` of the entity as it was left; empty: only the version counts."""
     torn: bool = False
-    """Somebody else changed it between two writes that are to be taken back together."""
+    """Whether somebody else changed it between two writes that are to be undone together."""
 
     def is_as_left(self, version: int, entity: bytes) -> bool:
-        """Whether it is what it was left as. `version`, `entity`: as it is now; ABSENT, b"".
+        """Whether the entity is still as it was left. `version`, `entity`: as it is now, or ABSENT
+        and b"" if there is none.
 
-        The same content at another version will do: a later run that was undone has left it so, or
-        the Datastore is a copy.
+        The same content at another version is enough: a later run may have been undone, or the
+        Datastore may be a copy.
         """
         if self.torn:
             return False
@@ -53,7 +54,7 @@ class Restore(NamedTuple):
         return bool(self.content) and content_digest(entity) == self.content
 
     def is_done(self, entity: bytes) -> bool:
-        """Whether it is as it should be. `entity`: as it is now; empty: there is none."""
+        """Whether the entity is already restored. `entity`: as it is now; empty: there is none."""
         # The same content takes the same number of bytes, whatever the order of the properties.
         if len(entity) != len(self.image):
             return False
@@ -72,23 +73,24 @@ def _canonical(entity: bytes) -> bytes:
 
 
 def content_digest(entity: bytes) -> bytes:
-    """The same for serialized entities with the same content."""
+    """A digest that is the same for serialized entities with the same content."""
     return hashlib.blake2b(_canonical(entity), digest_size=16).digest()
 
 
 class Restores(Scratch):
-    """Collects what is to be put back. For one thread; close it."""
+    """Collects what to put back. Belongs to one thread and must be closed."""
 
     def __init__(self) -> None:
         super().__init__(_TABLE)
 
     def add(self, key: bytes, restore: Restore) -> None:
-        """A serialized key, and what is to be put back under it. Raises StateError."""
+        """Add a serialized key and what to put back under it. Raises StateError."""
         self._execute("INSERT OR REPLACE INTO restores VALUES (?, ?, ?, ?, ?)", (key, *restore))
 
     def take_back(self, change: Change) -> bytes:
-        """A write of a run, after those before it. Of several of one key the oldest before-image
-        counts, and the last state that the run has left. Returns the key. Raises StateError."""
+        """Add a write of a run, in the order of its writes. If a key has several, the oldest
+        before-image counts, and the last state that the run left. Returns the key. Raises
+        StateError."""
         mutation = Mutation.FromString(change.mutation)
         operation = mutation.WhichOneof("operation")
         message = getattr(mutation, operation)
@@ -112,7 +114,7 @@ class Restores(Scratch):
         return None if row is None else _read(row)
 
     def namespaces(self) -> list[str]:
-        """Those of the keys, in order. Raises StateError."""
+        """The namespaces of the keys, sorted. Raises StateError."""
         found = set()
         for (key,) in self._execute("SELECT key FROM restores"):
             found.add(key_of(key).partition_id.namespace_id)
@@ -126,8 +128,8 @@ class Restores(Scratch):
     def list_of(
         self, namespace: str, source: str, only: Iterable[bytes] | None = None
     ) -> RestoreList:
-        """What is to be put back in one namespace. `source`: where it is from, for people. `only`:
-        of these keys; None: of all.
+        """What to put back in one namespace. `source`: where it comes from, for people. `only`: for
+        these keys; None: for all.
 
         Raises StateError.
         """
@@ -148,7 +150,7 @@ class Restores(Scratch):
 
 
 def _follows(change: Change, base_version: int, earlier: Restore) -> bool:
-    """Whether a write has replaced what the run's own write before it had left."""
+    """Whether a write replaced what the run's previous write of the same key had left."""
     if earlier.version == ABSENT or not change.before:
         return earlier.version == ABSENT and not change.before
     if base_version and base_version == earlier.version:
@@ -160,7 +162,7 @@ class RestoreList(KeyList):
     """The keys of a run that puts entities back, with what it puts back."""
 
     def fill(self, restores: Restores) -> None:
-        """Add to each key what is to be put back. Raises StateError."""
+        """Add to each key what to put back. Raises StateError."""
         try:
             self._db.execute("BEGIN")
             self._db.execute(_TABLE)
@@ -174,9 +176,9 @@ class RestoreList(KeyList):
 
     @classmethod
     def over(cls, keys: KeyList) -> Self:
-        """What a list of keys has to put back: one that was made, or that a run has kept.
+        """A list of keys, new or kept by a run, seen as a list of what to put back.
 
-        Raises UsageError for a list of keys alone.
+        Raises UsageError if the list has keys alone.
         """
         found = keys._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'restores'").fetchone()
         if found is None:
@@ -187,12 +189,12 @@ class RestoreList(KeyList):
         return cls(keys._db, keys.facts, keys._name)
 
     def restores(self) -> Iterator[tuple[bytes, Restore]]:
-        """All of it, in the order of the keys. Raises StateError."""
+        """All keys and what to put back under them, in the order of the keys. Raises StateError."""
         for key in self:
             yield key, self.get(key)
 
     def get(self, key: bytes) -> Restore:
-        """What is to be put back under a serialized key. Raises StateError."""
+        """What to put back under a serialized key. Raises StateError."""
         try:
             row = self._db.execute(
                 "SELECT image, version, content, torn FROM restores WHERE key = ?", (key,)

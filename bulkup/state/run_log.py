@@ -1,17 +1,17 @@
 """What happened in a run, as one line of JSON per event: `events.jsonl` in the run's folder.
 
-There is a line for what is worth telling later: a runner starts and ends, warnings, calls that
-were sent again, entities that failed, lines of `self.log`, and what was steered. Nothing is written
-for an entity of which none of these is true. Strings are as untrusted as those of the events.
+There is a line for each event that is worth reporting later: the start and end of a runner,
+warnings, retried calls, failed entities, lines of `self.log`, and steering. An entity without any
+of these gets no line. Strings are as untrusted as those of the events.
 
     at      Unix time, to the millisecond
     runner  the generation of the runner, 1 for the first one
     type    start, warning, retry, failure, log, gate, steered, held, released, end; others may
             follow
 
-The checkpoint is the authority on failures and log lines; this file has them in their order among
-the rest. It is bounded: at MAX_BYTES it becomes `events.1.jsonl`, in place of the one before.
-`run_log_reader.py` reads both.
+The checkpoint is the authority on failures and log lines; this file shows them in order among the
+other events. Its size is limited: at MAX_BYTES it becomes `events.1.jsonl`, replacing the previous
+one. `run_log_reader.py` reads both.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ EVENTS_NAME = "events.jsonl"
 OLDER_NAME = "events.1.jsonl"
 
 MAX_BYTES = 10_000_000
-"""Of one file. With the older one, a run's log is at most twice this."""
+"""Limit for one file. With the older one, a run's log is at most twice this."""
 MAX_TEXT_CHARS = 10_000
-"""Of a string in a line; the checkpoint has the whole one."""
+"""Limit for a string in a line; the checkpoint has the whole string."""
 
 
 class RunLog:
     """A listener that writes one runner's events. The process holds the run's lock.
 
     `who`: user@host. `on_loss` is called once, with a sentence, when the file cannot be written.
-    From then on nothing is: a full disk is no reason to end a run.
+    After that nothing more is written: a full disk is no reason to end a run.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class RunLog:
         self._descriptor: int | None = None
         self._size = 0
         self._is_over = False
-        """Closed, or lost."""
+        """Whether the file is closed, or can no longer be written."""
 
     def __call__(self, event: Event) -> None:
         write = _WRITERS.get(type(event))
@@ -104,7 +104,7 @@ class RunLog:
             elif self._size and self._size + len(line) > self._max_bytes:
                 self._rotate()
             assert self._descriptor is not None
-            # At once: somebody may look for what was last before a handler hangs.
+            # Write immediately: somebody may look for the last event before a handler hung.
             left = memoryview(line)
             while left:
                 left = left[os.write(self._descriptor, left) :]
@@ -118,7 +118,7 @@ class RunLog:
             )
 
     def _open(self) -> None:
-        # Never through a link: it may lead to any file of the user.
+        # Never write through a link: it may lead to any of the user's files.
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         self._descriptor = os.open(self._path, flags, 0o600)
         stat = os.fstat(self._descriptor)
@@ -137,13 +137,13 @@ class RunLog:
 
     def _close(self) -> None:
         if self._descriptor is not None:
-            with suppress(OSError):  # of a network file system; what was written is written
+            with suppress(OSError):  # a network file system may fail here; what was written stays
                 os.close(self._descriptor)
             self._descriptor = None
 
 
 def _subject(event: Event) -> object:
-    """What knows when it happened, if anything does."""
+    """The part of the event that knows when it happened, if there is one."""
     if isinstance(event, EntityFailed):
         return event.failure
     return event.line if isinstance(event, Logged) else None

@@ -1,4 +1,4 @@
-"""Reads the log of a run, also while another process writes it."""
+"""Reads the log of a run, even while another process writes it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from bulkup.core.log_entry import parse_entry
 from bulkup.state.run_log import EVENTS_NAME, OLDER_NAME
 
 MAX_LINE_BYTES = 256 * 1024
-"""A longer one was not written by bulkup."""
+"""A longer line was not written by bulkup."""
 
 
 def read_log(folder: Path) -> Iterator[LogEntry]:
-    """The events of a run that are in its folder, oldest first; none if there is no log. Lines that
-    are damaged or torn are left out. Raises StateError."""
+    """The events in a run's folder, oldest first; none if there is no log. Lines that are damaged
+    or torn are left out. Raises StateError."""
     with LogReader(folder) as reader:
         yield from reader.read()
 
 
 class LogReader(Closing):
-    """A place in a run's log: each `read` yields what was added since the last one."""
+    """A position in a run's log: each `read` yields what was added since the last one."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / EVENTS_NAME
@@ -46,7 +46,7 @@ class LogReader(Closing):
             if self._file is None:
                 self._file = _opened(self._older) or _opened(self._path)
             while self._file is not None:
-                # In this order: what is written after the file was replaced is in the new one.
+                # Check before reading: once replaced, the open file gets no more lines.
                 is_replaced = self._is_replaced()
                 yield from self._rest()
                 if not is_replaced:
@@ -59,7 +59,7 @@ class LogReader(Closing):
             ) from error
 
     def _is_replaced(self) -> bool:
-        """Whether another file has the name of the present one by now."""
+        """Whether the log's name now belongs to another file than the open one."""
         return self._path.exists() and not self._is_open(self._path)
 
     def _is_open(self, path: Path) -> bool:
@@ -69,8 +69,8 @@ class LogReader(Closing):
         return False
 
     def _open_next(self) -> None:
-        """The one that was written after the open one. Whoever reads slowly may find that this one
-        is the older one by now, too."""
+        """Open the file that was written after the open one. If this process reads slowly, that
+        file may be the older one by now, too."""
         following = self._path if self._is_open(self._older) else None
         file = _opened(following or self._older) or _opened(self._path)
         self.close()
@@ -95,6 +95,6 @@ class LogReader(Closing):
 
 def _opened(path: Path) -> IO[bytes] | None:
     with suppress(FileNotFoundError):
-        # Not blocked by a pipe that somebody has put there.
+        # Do not block on a pipe that somebody has put there.
         return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
     return None

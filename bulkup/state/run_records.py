@@ -1,7 +1,7 @@
 """The ledger: the run records of a target, read and written.
 
-Every write of a record is guarded by the version that was read, so of two processes that change it
-at once one is refused, and so is a copy of a commit that arrives late:
+Every write of a record is guarded by the version that was read. So if two processes change it at
+once, one of them is refused, and so is a copy of a commit that arrives late:
 
     commit                        why a late copy of it changes nothing
     a run's start                 its record is there, or its seal (`--no-record`) has moved on
@@ -41,7 +41,7 @@ from bulkup.state.record_codec import record_of, write_record
 from bulkup.state.seals import guarded_delete, guarded_write, seal_key, sealed
 
 END_OF_TIME = 253402300799
-"""The last second of the year 9999, the latest that Datastore holds."""
+"""The last second of the year 9999, the latest that Datastore can store."""
 
 
 class RecordMovedOn(Exception):
@@ -49,7 +49,7 @@ class RecordMovedOn(Exception):
 
 
 class RecordTimes(NamedTuple):
-    """By the server's clock, in nanoseconds since 1970."""
+    """When a record was written, by the server's clock, in nanoseconds since 1970."""
 
     created_ns: int
     updated_ns: int
@@ -75,7 +75,7 @@ class Ledger:
     # --- reading ---
 
     def read(self, run_id: str) -> RunRecord | None:
-        """Raises CallError."""
+        """The record of a run; None: it is not there. Raises CallError."""
         for result in self._rpc.lookup([self._key(run_id)]).values():
             return record_of(result)
         return None
@@ -85,16 +85,16 @@ class Ledger:
         return self._rpc.look_up(self._key(run_id))
 
     def end_read(self, call: Call[Any]) -> RunRecord | None:
-        """The record; None: it is not there, or the server has put the answer off.
+        """The record; None: it is not there, or the server has deferred the answer.
 
-        Raises CallError when the first attempt has failed.
+        Raises CallError if the first attempt has failed.
         """
         for result in call.first_answer().found:
             return record_of(result)
         return None
 
     def times(self, run_id: str) -> RecordTimes | None:
-        """When a record was written; None where the server does not say. Raises CallError."""
+        """When a record was written; None if the server does not say. Raises CallError."""
         for result in self._rpc.lookup([self._key(run_id)]).values():
             if result.HasField("create_time") and result.HasField("update_time"):
                 return RecordTimes(
@@ -122,8 +122,8 @@ class Ledger:
         return self._unfinished(self.read_claim(identity), identity)
 
     def unfinished_before_start(self, identity: str) -> RunRecord | None:
-        """The same, for a process that starts a run if there is none: a claim whose run record was
-        deleted by hand would block it, and is removed. Raises CallError."""
+        """Like `unfinished`, for a process that starts a run if there is none. Removes a claim
+        whose run record was deleted by hand, because it would block the start. Raises CallError."""
         claim = self.read_claim(identity)
         record = self._unfinished(claim, identity)
         if claim is not None and record is None:
@@ -200,9 +200,9 @@ class Ledger:
         """Write a record, new or over the version it was read at; returns it with its new version.
 
         A new record claims its work, so of two runs that begin the same work one is refused.
-        `over`: this write ends the run and removes its claim. With `successor`, a new record that
-        the same commit writes, the claim passes to that one. `extra_mutations` are serialized and
-        go into the same commit; they concern entities that nobody needs once it is applied.
+        `over`: this write ends the run and removes its claim. `successor`: a new record, which the
+        same commit writes and which takes over the claim. `extra_mutations` are serialized and go
+        into the same commit; they concern entities that nobody needs once it is applied.
 
         After a lost answer the record is read: if it equals what was sent, the write was applied.
         Raises RecordMovedOn when somebody else was faster, CallError.
@@ -249,7 +249,8 @@ class Ledger:
         return self._rpc.commit([*(m.SerializeToString() for m in mutations), *extra_mutations])
 
     def end_sure_write(self, record: RunRecord, call: Call[Any]) -> RunRecord:
-        """The written record, sent again where that helps; see `write`."""
+        """Wait for the write, and send it again where that helps; returns the written record. See
+        `write`."""
         try:
             answer = commit_answer(self._rpc, call)
         except CallError as error:
@@ -266,7 +267,7 @@ class Ledger:
         return written
 
     def end_write(self, record: RunRecord, call: Call[Any]) -> RunRecord:
-        """The written record, if the first attempt was answered.
+        """The written record, from the answer to the first attempt: nothing is sent again.
 
         Raises RecordMovedOn, CallError.
         """
@@ -293,7 +294,7 @@ class Ledger:
                 raise
 
     def sealed_for(self, identity: str) -> str | None:
-        """The id of the last run of this work that was to keep no record. Raises CallError."""
+        """The id of the last run of this work with `--no-record`, if any. Raises CallError."""
         for result in self._rpc.lookup([seal_key(self._target, identity)]).values():
             return str(read_properties(result.entity).get("for"))
         return None
@@ -331,7 +332,7 @@ class Ledger:
     def _pass_on(self, record: RunRecord, successor: RunRecord | None) -> list[Any]:
         """The mutation that gives a run's claim to its successor, or removes it if there is none.
 
-        None at all if the claim is another run's, because somebody deleted this one's by hand.
+        No mutation if another run has the claim, because somebody deleted this one's by hand.
         """
         version, run_info = record.claim_version, record.run_info
         if not version and run_info.identity != run_info.run_id:  # the migrate lock claims no work

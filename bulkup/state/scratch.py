@@ -1,4 +1,4 @@
-"""Tables that need more room than memory should give them: SQLite in a file without a name."""
+"""Temporary tables that may be too large for memory: SQLite in an unnamed file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bulkup.core.errors import StateError
 
 
 class Scratch(Closing):
-    """Such tables, for what is known of before-images. For one thread."""
+    """Temporary tables with facts about before-images. Belongs to one thread."""
 
     def __init__(self, schema: str) -> None:
         self._db = sqlite3.connect("", isolation_level=None)

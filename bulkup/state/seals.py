@@ -5,9 +5,9 @@ is harmless, because the version it requires has passed. The copy of an insert i
 the entity is there, but it brings back an entity that was removed meanwhile: an ended group, or the
 record of a run that left none, which the next command would take for unfinished work.
 
-So a commit that inserts an entity which bulkup removes later also writes a seal, whose key follows
-from the work. The seal is never removed, and every write of it requires the version that was read.
-Each copy of the commit requires that version too, and only the first one finds it.
+So a commit that inserts an entity which bulkup removes later also writes a seal, whose key is
+derived from the work. The seal is never removed, and every write of it requires the version that
+was read. Each copy of the commit requires that version too, and only the first one finds it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def seal_key(target: TargetInfo, work: str) -> Pb:
 
 
 def sealed(rpc: Rpc, key: Pb, sealed_for: str) -> Any:
-    """Read a seal, and return the mutation that makes the commit that it is part of apply once.
+    """Read a seal, and return the mutation that lets the commit it belongs to apply only once.
 
     `sealed_for`: the id of the run or group that the commit starts. It differs each time, so each
     write changes the seal's version. Raises CallError.
@@ -48,6 +48,6 @@ def guarded_write(entity: Pb, version: int) -> Any:
 
 
 def guarded_delete(key: Pb, version: int) -> Any:
-    """The mutation that removes an entity in the version that was read, and no later one. Without
-    the version a late copy would remove the entity that has taken its place."""
+    """The mutation that removes an entity only in the version that was read. Without the version, a
+    late copy would remove an entity that has taken its place."""
     return Mutation(delete=key, base_version=version, conflict_resolution_strategy=Mutation.FAIL)

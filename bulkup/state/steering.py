@@ -1,9 +1,9 @@
-"""How a run is steered, in its folder: `steering.json`, and the runner's answer, `steered.json`.
+"""The files that steer a run, in its folder: `steering.json`, and the answer, `steered.json`.
 
 Whoever steers writes the first file, and the process that works on the run writes the second one
-once it has done what it was asked. Both are replaced as a whole. Changes are made under a lock on
-the folder, so of two at once the second sees the first. A file that is damaged counts as missing:
-the run record has the same.
+once it has done what was asked. Both are replaced as a whole. Changes are made under a lock on the
+folder, so of two concurrent changes the second sees the first. A damaged file counts as missing:
+the run record has the same steering.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Answer:
 
 
 def read_steering(folder: Path) -> Steering:
-    """UNSTEERED if nobody has steered the run from this folder."""
+    """What the folder says; UNSTEERED if nobody has steered the run from there."""
     with suppress(OSError, ValueError, RecursionError):
         return read_stored(read_json(folder / STEERING_NAME))
     return UNSTEERED
 
 
 def read_answer(folder: Path) -> Answer | None:
-    """None: no runner has answered."""
+    """The last answer; None: no runner has answered."""
     with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
         raw = read_json(folder / ANSWER_NAME)
         return Answer(int(raw["number"]), str(raw["phase"])[:20], int(raw.get("pid", 0)))
@@ -51,7 +51,7 @@ def read_answer(folder: Path) -> Answer | None:
 
 
 def write_answer(folder: Path, answer: Answer) -> None:
-    """Raises OSError."""
+    """Replace the last answer. Raises OSError."""
     replace_json(folder / ANSWER_NAME, asdict(answer))
 
 
@@ -62,9 +62,9 @@ class FolderBusyError(StateError):
 def change_steering(
     folder: Path, change: Callable[[Steering], Steering], *, wait_s: float = LOCK_WAIT_S
 ) -> Steering:
-    """Change what the folder says; returns what it says now. `change` may raise.
+    """Change the steering in the folder and return the new one. `change` may raise.
 
-    Raises FolderBusyError, and StateError when the folder cannot be written.
+    Raises FolderBusyError, and StateError if the folder cannot be written.
     """
     try:
         with _locked(folder, wait_s):
@@ -81,8 +81,8 @@ def change_steering(
 
 
 def adopt_steering(folder: Path, steering: Steering) -> Steering:
-    """Let the folder know a steering from elsewhere, without waiting for anybody. Returns the one
-    that counts.
+    """Write a steering from elsewhere to the folder, unless the folder has a newer one. Does not
+    wait for the lock. Returns the one that counts.
 
     Raises what `change_steering` raises.
     """
@@ -90,7 +90,7 @@ def adopt_steering(folder: Path, steering: Steering) -> Steering:
 
 
 class SteeringFile:
-    """Looks for changes of `steering.json`; one call of `stat` when there are none."""
+    """Looks for changes of `steering.json`, with a single call of `stat` if there are none."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

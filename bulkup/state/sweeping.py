@@ -1,8 +1,8 @@
-"""When the markers of a run that has ended may be removed: once no late copy of a commit can come.
+"""When a run's markers may be removed: after its end, once no late copy of a commit can arrive.
 
-Where the server tells its time, that is a time. Where it does not, clocks of other machines cannot
-be relied on. Then each machine that sees such a run notes in its record the time since its own
-boot, and waits from then on.
+If the server reports its time, that is a point in time. If not, the clocks of other machines cannot
+be relied on: each machine that sees such a run notes its own time since boot in the run's record,
+and waits from then on.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ LONG_AGO_S = 7 * 24 * 3600.0
 
 
 def sweep_later(layout: Layout, at: int, time: ServerTime) -> Layout:
-    """The layout of a run that ends now, whose markers may be removed from this time on; 0: it
-    leaves none."""
+    """The layout of a run that ends now, and whose markers may be removed from the time `at` on; 0:
+    it leaves none."""
     layout = replace(layout, sweep_at=at, sweep_seen=())
     return layout if time.is_known or not at else seen_now(layout, time)
 
 
 def after_late_copies(layout: Layout, time: ServerTime) -> Layout:
-    """The layout of a run that ends now, and that a late copy of any commit may still reach."""
+    """The layout of a run that ends now, while late copies of its commits may still arrive."""
     return sweep_later(layout, int(time.now() + LATE_COPY_S) + 1, time)
 
 
@@ -43,12 +43,12 @@ def may_sweep(layout: Layout, time: ServerTime) -> bool:
 
 
 def is_seen(layout: Layout, time: ServerTime) -> bool:
-    """Whether this machine needs no note of its own in the record."""
+    """Whether the record needs no note (or no further note) from this machine."""
     return time.is_known or boot_id() in dict(layout.sweep_seen)
 
 
 def seen_now(layout: Layout, time: ServerTime) -> Layout:
-    """The layout with a note that this machine has seen it now."""
+    """The layout with a note that this machine sees it now."""
     others = [seen for seen in layout.sweep_seen if seen[0] != boot_id()]
     seen = (*others[1 - MAX_SEEN :], (boot_id(), time.elapsed()))
     return replace(layout, sweep_seen=seen)

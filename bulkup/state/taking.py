@@ -17,7 +17,7 @@ from bulkup.state.record import LEASE_S, Holder, LeaseTerms, RunRecord
 from bulkup.state.run_records import Ledger, RecordMovedOn
 
 WAIT_STEP_S = 2.0
-"""How often a waiting runner looks whether the run is free."""
+"""How often a waiting runner checks whether the run is free."""
 
 
 def take(
@@ -35,7 +35,7 @@ def take(
 
     `change` is applied to the record that is written. Waits up to `wait_s` for another runner to
     end or to lose its lease, and calls `on_wait` once.
-    Raises HeldError when that was not enough, NotFoundError when the run ended meanwhile,
+    Raises HeldError if the run is still held then, NotFoundError if the run ended meanwhile,
     CallError.
     """
     give_up = clock.monotonic() + wait_s
@@ -66,8 +66,8 @@ def take(
 
 
 def _fenced_by_our_clock(record: RunRecord, time: ServerTime) -> RunRecord:
-    """Where the server does not tell its time, the clock of the former runner set `fenced_until`,
-    and may be hours off: wait for late copies from now on."""
+    """If the server does not report its time, the former runner set `fenced_until` by its own
+    clock, which may be hours off. So wait for late copies from now on."""
     if time.is_known or not record.layout.fenced_until:
         return record
     fenced_until = int(time.now() + LATE_COPY_S) + 1
@@ -75,7 +75,7 @@ def _fenced_by_our_clock(record: RunRecord, time: ServerTime) -> RunRecord:
 
 
 def still_open(record: RunRecord | None, run_id: str) -> RunRecord:
-    """A run may have ended while somebody waited for it; then it must not start again.
+    """The record, unless the run ended while somebody waited for it: it must not start again.
 
     Raises NotFoundError.
     """

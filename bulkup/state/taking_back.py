@@ -1,9 +1,9 @@
-"""What is to be put back of a run, from its undo log, whoever has worked on it.
+"""What to put back to undo a run, from its undo log, even if several processes worked on it.
 
 One process never has two commits in flight that write the same entity, so the order of its log is
-the order of its writes. Several processes that work on ranges have a log each. Where an entity was
-written by more than one of them, its writes are put in order first: by the versions that they have
-made, and where one is not known (its process was killed before the answer) by what it has replaced.
+the order of its writes. Processes that work on ranges each have their own log. If several of them
+wrote an entity, its writes are put in order first: by the versions that they created, and where a
+version is not known (the process was killed before the answer), by what the write replaced.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CREATE INDEX writes_by_key ON writes (key, id);
 
 
 def take_back(log: UndoLog, restores: Restores) -> None:
-    """Collect what puts back all that a run has changed. Raises StateError."""
+    """Collect what to put back to undo all changes of a run. Raises StateError."""
     if log.folders < 2:
         for change in log.changes():
             restores.take_back(change)
@@ -52,26 +52,26 @@ class SharedWrite(NamedTuple):
 
     id: int
     version: int
-    """That it has made; 0: not known."""
+    """The version that it created; 0: not known."""
     base: int
     """The version that it was guarded by; 0: none."""
     guarded: bool
-    """It was applied only because the entity was as it had been read."""
+    """Whether it could only be applied if the entity was still as it had been read."""
     before: bytes
-    """Digest of the entity as it was read before; empty: there was none."""
+    """Digest of the entity as it was read before the write; empty: there was none."""
     content: bytes
-    """Digest of what it has left; empty: nothing."""
+    """Digest of the entity that it left; empty: it left none."""
 
 
 def in_order(writes: Sequence[SharedWrite]) -> list[SharedWrite]:
-    """The writes of one entity in the order they were applied, as far as that is known. `writes`:
-    those of each process in their order."""
+    """The writes of one entity in the order they were applied, as far as that is known. In
+    `writes`, those of each process are in order."""
     known = sorted((one for one in writes if one.version or one.base), key=_known_place)
     left = [one for one in writes if not (one.version or one.base)]
     while left:
         places = ((one, _place_for(one, known)) for one in left)
         linked = next(((one, at) for one, at in places if at is not None), None)
-        # The last one, if nobody has found what it has left, and it has not found what any has.
+        # Goes last if no other write found what it left, and it did not find what another left.
         one, at = linked or (left[0], len(known))
         known.insert(at, one)
         left.remove(one)
@@ -79,25 +79,25 @@ def in_order(writes: Sequence[SharedWrite]) -> list[SharedWrite]:
 
 
 def _known_place(one: SharedWrite) -> tuple[object, ...]:
-    """Sorts writes of which a version is known.
+    """Sort key for writes whose own version, or that of their guard, is known.
 
     A write that changes nothing gets the version that is already there. Every server does so for a
     put of the same entity, Firestore's emulator also for a delete of an absent one. So of several
-    writes with the same version, the one that made it comes first: it changed something, or its
+    writes with the same version, the one that created it comes first: it changed something, or its
     guard held.
     """
     if not one.version:
-        return one.base, True, one.id  # right behind what it is guarded by
+        return one.base, True, one.id  # right after the version it is guarded by
     is_idle = one.before == one.content
     return one.version, False, one.base == one.version, is_idle, not one.guarded, one.base, one.id
 
 
 def _place_for(one: SharedWrite, ordered: Sequence[SharedWrite]) -> int | None:
-    """Where a write belongs of which only the contents are known; None: nothing tells."""
+    """Where to insert a write of which only the contents are known; None: that is not known."""
     there = None
     for number, other in enumerate(ordered):
         if other.before == one.content and there != other.before:
-            return number  # nobody else has left what this one has found
+            return number  # no write before `other` left what it found
         there = other.content
     for number in range(len(ordered) - 1, -1, -1):
         if ordered[number].content == one.before:
@@ -108,8 +108,8 @@ def _place_for(one: SharedWrite, ordered: Sequence[SharedWrite]) -> int | None:
 def is_torn(ordered: Sequence[SharedWrite]) -> bool:
     """Whether somebody else has changed the entity between two of these writes.
 
-    A write without a guard may have read the entity before another one of the run landed. So what
-    it found counts as the run's own if it is the first state, or any that the run has left.
+    A write without a guard may have read the entity before another write of the run was applied. So
+    what it found counts as the run's own if it is the first state, or any state that the run left.
     """
     own = {ordered[0].before, *(one.content for one in ordered)}
     for earlier, one in pairwise(ordered):
@@ -154,7 +154,7 @@ class _Shared(Scratch):
         )
 
     def restores(self) -> Iterator[tuple[bytes, Restore]]:
-        """What is to be put back under each key."""
+        """What to put back under each key."""
         keys = self._execute("SELECT key FROM origins WHERE shared ORDER BY key")
         for (key,) in keys:
             rows = self._execute(

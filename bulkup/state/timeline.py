@@ -1,9 +1,9 @@
 """How a run went, as one line of JSON per sample: `timeline.jsonl` in the run's folder.
 
-A sample is written about every second. Once there are MOST_LINES, every second one is dropped and
-from then on only half as many are taken, so the timeline of a run of days stays small and even.
-The first line says how far apart the samples are. A runner that is resumed continues the file; of
-one that was killed, the last line may be torn.
+A sample is written about every second. Once there are MOST_LINES, every other one is dropped, and
+from then on samples are taken half as often. So the timeline of a run that takes days stays small
+and evenly spaced. The first line says how far apart the samples are. A resumed run continues the
+file; if a runner was killed, its last line may be torn.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ TIMELINE_NAME = "timeline.jsonl"
 MOST_LINES = 2000
 FIRST_EVERY_S = 1.0
 EARLY_S = 0.2
-"""A sample may come this much before its time: they are taken when progress is emitted, which is
-about every second."""
+"""A sample may be this early, because samples are taken when progress is emitted, which is about
+every second."""
 MOST_BYTES = 8 * 1024 * 1024
-"""Nothing is read beyond this. A line has a few hundred bytes."""
+"""No more than this is read. A line has a few hundred bytes."""
 _DAMAGE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 
 
 class Timeline:
-    """A listener that keeps a sample of each Progress of one runner. `runner`: its generation.
+    """A listener that keeps samples of one runner's Progress. `runner`: its generation.
 
     `on_loss` is called once, with a sentence, when the file cannot be written. After that nothing
     more is written: a full disk is no reason to end a run.
@@ -58,7 +58,7 @@ class Timeline:
         self._every_s = FIRST_EVERY_S
         self._lines = 0
         self._last: Sample | None = None
-        """The last one that was written."""
+        """The last sample that was written."""
         self._latest: Sample | None = None
 
     def __call__(self, event: Event) -> None:
@@ -67,8 +67,8 @@ class Timeline:
             self.add(self._latest)
 
     def add(self, sample: Sample, *, always: bool = False) -> None:
-        """Write a sample if it is time for one, or if what the runner does has changed. `always`:
-        in any case."""
+        """Write a sample if one is due, or if the runner's phase has changed. `always`: write it in
+        any case."""
         last = self._last
         is_due = last is None or sample.at - last.at >= self._every_s - EARLY_S
         # A clock that was set back must not end the timeline.
@@ -101,7 +101,7 @@ class Timeline:
             self._descriptor = None
 
     def _open(self) -> None:
-        # Never through a link: it may lead to any file of the user.
+        # Never write through a link: it may lead to any of the user's files.
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         self._descriptor = os.open(self._path, flags, 0o600)
         os.fchmod(self._descriptor, 0o600)  # whatever the umask is
@@ -116,7 +116,7 @@ class Timeline:
         self._lines = len(lines)
 
     def _thin_out(self) -> None:
-        """Keep every second sample. Raises OSError; then the file is as it was."""
+        """Keep every other sample. Raises OSError and then leaves the file unchanged."""
         samples = list(samples_of(self._path.read_text(errors="replace").splitlines()))
         kept = [
             sample
@@ -125,7 +125,7 @@ class Timeline:
             or number == len(samples) - 1
             or samples[number + 1].runner != sample.runner  # the last one of a runner
         ]
-        if len(kept) > MOST_LINES * 3 // 4:  # so many runners that even their last ones are many
+        if len(kept) > MOST_LINES * 3 // 4:  # many runners, and so many last samples
             kept = [*kept[:-1:2], kept[-1]]
         every_s = 2 * self._every_s
         descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=".timeline.")
@@ -146,7 +146,7 @@ class Timeline:
     def _lose(self, error: OSError) -> None:
         self._is_lost = True
         self._close()
-        if self._path.parent.is_dir():  # else the whole folder is gone, and the run says so
+        if self._path.parent.is_dir():  # else the whole folder is gone, which the run reports
             self.on_loss(
                 f"cannot write {str(self._path)!r} ({error.strerror or error}); the run continues, "
                 "and its timeline ends here"
@@ -218,7 +218,7 @@ def line_of(sample: Sample) -> str:
 
 
 def _sample(stored: Mapping[str, Any]) -> Sample:
-    """Raises ValueError, TypeError, KeyError for what is damaged."""
+    """Raises ValueError, TypeError, KeyError if the line is damaged."""
     counts, waits = dict(stored.get("counts", {})), dict(stored.get("waits", {}))
     return Sample(
         at=_number(stored["at"]),

@@ -1,7 +1,7 @@
-"""The files of a run's undo log: each runner appends to one of its own.
+"""The files of a run's undo log: each runner appends to a file of its own.
 
-A frame is its length, and its content compressed by zlib, whose own checksum finds damage. Where a
-frame is cut, by a kill or a power loss, its file ends: what was to follow was never written.
+A frame consists of its length and its content, compressed by zlib, whose checksum detects damage. A
+frame that was cut off by a kill or a power loss is the last one: nothing was written after it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from bulkup.core.errors import StateError
 from bulkup.state.files import RANGES_NAME, make_private_folder
 
 FOLDER = "undo"
-"""In the run's folder. It is there if the run keeps before-images, even if it has written none."""
+"""A folder in the run's folder. It exists if the run keeps before-images, even if there are none
+yet."""
 
 _SUFFIX = ".log"
 _HEAD = b"bulkup undo log 1\n"
 _LENGTH = struct.Struct("<I")
 
 _LEVEL = 1
-"""Higher ones save a tenth and take twice the CPU."""
+"""Higher levels save a tenth and take twice the CPU."""
 
 
 class Frame(NamedTuple):
@@ -35,7 +36,7 @@ class Frame(NamedTuple):
 
 
 class UndoFiles:
-    """Appends frames to a new file of the log. The folder is made at once, the file when needed."""
+    """Appends frames to a new file of the log. The folder is made now, the file when needed."""
 
     def __init__(self, run_folder: Path) -> None:
         self._folder = run_folder / FOLDER
@@ -49,7 +50,7 @@ class UndoFiles:
     def append(self, kind: int, payload: bytes) -> None:
         """Write a frame. It then survives the death of this process. Raises StateError.
 
-        Does nothing once somebody has deleted the run's folder, of which the run tells at its end.
+        Does nothing once somebody has deleted the run's folder, which the run reports at its end.
         """
         if stop.is_fork:
             stop.end_if_fork()
@@ -57,7 +58,7 @@ class UndoFiles:
             return
         packed = zlib.compress(bytes([kind]) + payload, _LEVEL)
         try:
-            if self._is_cut:  # a later frame would follow bytes that nobody reads
+            if self._is_cut:  # frames after a cut one would never be read
                 self.close()
                 self.number += 1
                 self._is_cut = False
@@ -98,7 +99,7 @@ def keeps_images(run_folder: Path) -> bool:
 
 
 def undo_bytes(run_folder: Path) -> int:
-    """The size of a run's undo log on disk, those of its ranges included."""
+    """The size of a run's undo log on disk, including the logs of its ranges."""
     folders = run_folder.glob(FOLDER), run_folder.glob(f"{RANGES_NAME}/*/{FOLDER}")
     return sum(
         path.lstat().st_blocks * 512 for folder in chain(*folders) for path in folder.glob("*")
@@ -106,7 +107,7 @@ def undo_bytes(run_folder: Path) -> int:
 
 
 def log_files(run_folder: Path) -> list[Path]:
-    """The files of the log, in their order."""
+    """The files of the log, in order."""
     files = (run_folder / FOLDER).glob(f"*{_SUFFIX}")
     return sorted((path for path in files if path.stem.isdecimal()), key=_number)
 

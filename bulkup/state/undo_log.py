@@ -1,12 +1,12 @@
-"""Reads what a run has changed from its undo log: the writes that were applied, in their order.
+"""Reads from a run's undo log what it has changed: the writes that were applied, in order.
 
 The checkpoint says which batches are done; the log may also have commits that were never applied,
 and several frames of one batch. So the log is read twice: first to find out which frame of each
-batch counts, and then for what is in them. What is noted in between is on disk.
+batch counts, and then for the contents of these frames. The notes made in between are on disk.
 
 A run that is cut into ranges has a log and a checkpoint for each range that was worked on here, and
-those of its own if one process has begun it. A range may have several, one for each process that
-found the others in use; a batch is done if any of its checkpoints says so.
+its own ones if a single process began it. A range may have several, one for each process that found
+the others in use; a batch is done if any of the range's checkpoints says so.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ CREATE INDEX marked_by_range ON marked (of);
 
 
 class Change(NamedTuple):
-    """One write of a run, which was applied."""
+    """One write of a run that was applied."""
 
     before: bytes
     """The serialized entity as it was; empty: there was none."""
     mutation: bytes
     """The serialized Mutation that was sent."""
     version: int
-    """That the write has made; 0: not known."""
+    """The version that the write created; 0: not known."""
     folder: int = 0
-    """The number of the folder whose log it is in. Those of one folder come in the order they were
-    sent; those of different ones were sent by different processes, at any time."""
+    """The number of the folder whose log it is in. The changes of one folder are in the order they
+    were sent; those of different folders were sent by different processes, at any time."""
 
 
 class _Known(NamedTuple):
     """What a range's checkpoints know."""
 
     writes: int
-    """By the one that knows most."""
+    """How many writes are done, by the checkpoint that knows most."""
     unknown: int
-    """Writes that may or may not have been applied, by the one that was worked with last."""
+    """How many writes may or may not have been applied, by the checkpoint that was used last."""
 
 
 def first_landed(run_folder: Path, most_bytes: int) -> Iterator[Change]:
-    """The first changes that the log itself says were applied, as far as they are in its first
-    bytes. Raises StateError."""
+    """The first changes that were applied according to the log alone, as far as they are in its
+    first `most_bytes`. Raises StateError."""
     for folder in (run_folder, *range_folders(run_folder)):
         sent: dict[int, Sent] = {}
         for path in log_files(folder):
@@ -78,7 +78,7 @@ def first_landed(run_folder: Path, most_bytes: int) -> Iterator[Change]:
 
 
 class UndoLog(Scratch):
-    """The changes of a run. Close it."""
+    """The changes of a run. Must be closed."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         """Raises StateError for a log that cannot be read."""
@@ -88,11 +88,11 @@ class UndoLog(Scratch):
         self.missing = 0
         """Writes of the run without a before-image here."""
         self.missing_in: dict[str, int] = {}
-        """How many of them are known to be of which range, by its id."""
+        """How many of them are known to belong to each range, by its id."""
         self.total = 0
         """Writes of the run."""
         self.unknown = 0
-        """Writes that were sent, and nobody here knows whether they were applied."""
+        """Writes that were sent, but are not known here to have been applied or refused."""
         super().__init__(_SCHEMA)
         try:
             self._read(checkpoint)
@@ -157,7 +157,7 @@ class UndoLog(Scratch):
                         )
 
     def _find_landed(self, of: str, checkpoints: Iterable[Checkpoint]) -> None:
-        """Commits that were applied, and whose answer was not noted before the process died."""
+        """Find the commits that were applied, but whose process died before it noted the answer."""
         marked = self._execute("SELECT * FROM marked WHERE of = ?", (of,)).fetchall()
         for _, shard, number, part, end in marked:
             self._land(of, Place(shard, number, part), end)
@@ -174,11 +174,11 @@ class UndoLog(Scratch):
         return found.fetchone() is not None
 
     def _land(self, of: str, place: Place, end: bytes) -> None:
-        """The last commit of this place that ends there was applied, if there is one.
+        """Mark the last commit of this place that ends at `end`, if there is one, as applied.
 
-        Not one before it: a commit is sent anew only when the marker says that the server has
-        refused it, and a late copy of it is refused for the same reason. All commits of a place are
-        in one folder: who takes a range over from another folder makes new shards.
+        It cannot be an earlier one: a commit is sent anew only if the marker says that the server
+        has refused it, and a late copy of it is refused for the same reason. All commits of a place
+        are in one folder: a process that takes over a range from another folder makes new shards.
         """
         self._execute(
             "UPDATE sent SET landed = 1 WHERE (folder, id) = (SELECT folder, id FROM sent "
@@ -188,8 +188,12 @@ class UndoLog(Scratch):
         )
 
     def _count(self, checkpoint: Checkpoint, of_ranges: dict[str, _Known]) -> None:
-        """The run's own checkpoint has the writes of its ranges in its counts, once a process that
-        has worked on them here has ended; and how many each has, as Datastore knew then."""
+        """Set the numbers of writes.
+
+        Once a process that worked on ranges here has ended, the counts of the run's own checkpoint
+        include the writes of its ranges. It also has the number of writes of each range, as
+        Datastore knew it then.
+        """
         here = dict(
             self._execute("SELECT of, coalesce(sum(writes), 0) FROM sent WHERE landed GROUP BY of")
         )
@@ -204,14 +208,14 @@ class UndoLog(Scratch):
         self.total = max(everything, sum(totals.values()))
         missing = {of: max(0, total - here.get(of, 0)) for of, total in totals.items()}
         self.missing_in = {of: count for of, count in missing.items() if of and count}
-        # Writes that nobody here can assign to a range are missing, too.
+        # Writes that cannot be assigned to a range here are missing, too.
         self.missing = sum(missing.values()) + self.total - sum(totals.values())
         self.unknown = checkpoint.unknown_writes()
         if checkpoint.status().state is not RunState.FINISHED:  # else each range is finished, too
             self.unknown += sum(known.unknown for known in of_ranges.values())
 
     def changes(self) -> Iterator[Change]:
-        """The writes that were applied, one folder after the other, each in the order they were
+        """The writes that were applied, folder by folder, each folder's in the order they were
         sent. Raises StateError."""
         for number, folder in enumerate(self._folders):
             for path in log_files(folder):

@@ -1,8 +1,8 @@
 """Which runs of a state directory have not reported that they are finished.
 
-A process may be killed after the commit that finishes its run in Datastore, and before its report
-was printed, saved and mailed. A small file in the run's folder says so, from the run's beginning
-until its last report was delivered. Folders of earlier versions have none and count as reported.
+A process may be killed after the commit that finishes its run in Datastore, but before its report
+was printed, saved and mailed. So each run has a small file in its folder, from its beginning until
+its last report was delivered. Folders of earlier versions have no such file and count as reported.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ UNREPORTED_NAME = "unreported"
 
 
 def begin_unreported(folder: Path, identity: str) -> None:
-    """The run of this folder, of work with this identity, has begun. Raises StateError."""
+    """Mark the run in this folder as unreported. `identity`: of its work. Raises StateError."""
     path = folder / UNREPORTED_NAME
     try:
-        # Never through a link, and never over a file that is there: it may be a link's other end.
+        # Never write through a link, nor over an existing file, which may be a hard link.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(path, flags, 0o600)
@@ -37,7 +37,7 @@ def begin_unreported(folder: Path, identity: str) -> None:
 
 
 def reported(folder: Path) -> None:
-    """The report on the end of the run was delivered."""
+    """Record that the report on the end of the run was delivered."""
     with contextlib.suppress(FileNotFoundError):  # also when the folder was deleted meanwhile
         (folder / UNREPORTED_NAME).unlink()
 
@@ -49,7 +49,7 @@ def is_unreported(folder: Path) -> bool:
 def unreported_runs(state_dir: Path, identity: str) -> list[Path]:
     """The folders of runs of this work that have not reported their end, oldest first.
 
-    Cheap where there are thousands of folders: no checkpoint is opened.
+    Cheap even if there are thousands of folders: no checkpoint is opened.
     """
     found = []
     for path in state_dir.glob(f"*/{UNREPORTED_NAME}"):

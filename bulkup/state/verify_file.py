@@ -1,14 +1,14 @@
-"""The file of `bulkup verify --out`: the keys that are not done and, until it is complete, how far
-it has come.
+"""The file of `bulkup verify --out`: the keys that are not done and, until verify is complete, how
+far it has come.
 
 Verify leaves no run state, so what is needed to continue is in the user's own file. JSON lines:
 
-    {"type": "verify", ...}      the head: of which work this is, and the key ranges
+    {"type": "verify", ...}      the head: which work this verifies, and the key ranges
     {"type": "finding", ...}     an entity that is not done, as `bulkup show --failed-keys --json`
     {"type": "verified", ...}    everything up to this place of a range is in the file
 
-When all is read only the findings are left. Lines after the last `verified` may be of a process
-that was killed: they are dropped, and found again.
+Once everything is read, only the findings are left in the file. Lines after the last `verified` may
+be from a process that was killed: they are dropped, and their findings are found again.
 """
 
 from __future__ import annotations
@@ -33,34 +33,35 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class VerifyHead:
-    """Of which work a file is."""
+    """Which work a file verifies."""
 
     identity: str
-    """Of the updater, its parameters and its query."""
+    """Identifies the updater, its parameters and its query."""
     fingerprint: str
-    """Of the query and its target."""
+    """Fingerprint of the query and its target."""
     checksum: str
-    """Of the updater's source."""
+    """Checksum of the updater's source."""
     started: str
     """ISO 8601, UTC."""
     since_ns: int
-    """Entities that were created after this are young; the server's time."""
+    """Entities that were created after this server time are young."""
     ranges: tuple[Shard, ...]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What is settled up to a place."""
+    """How far a range is verified."""
 
     range_id: int
     cursor: bytes
-    """Empty: the whole range is."""
+    """Everything up to this cursor is verified; empty: the whole range is."""
     numbers: Mapping[str, int]
-    """Counts of the entities between the mark before and this one."""
+    """Counts of the entities between the previous mark and this one."""
 
 
 class VerifyFile:
-    """Open it with `begin`. Only one process at a time has it open."""
+    """Open it with `open`, then call `begin` or `resume`. Only one process at a time has it
+    open."""
 
     def __init__(self, path: Path, shown: str, file: IO[bytes]) -> None:
         self._path = path
@@ -95,9 +96,9 @@ class VerifyFile:
         return cls(path, shown, file)
 
     def unfinished(self) -> VerifyHead | None:
-        """The head of the verification that this file is of; None: none, or one that is complete.
+        """The head of the unfinished verification in this file; None: it is complete or empty.
 
-        Raises UsageError for a file of something else.
+        Raises UsageError for any other file.
         """
         self._file.seek(0)
         first = self._file.readline()
@@ -127,7 +128,7 @@ class VerifyFile:
         return head
 
     def check_same(self, there: VerifyHead, ours: VerifyHead) -> None:
-        """Raises MismatchError."""
+        """Check that both heads are of the same work. Raises MismatchError."""
         for name, what in (
             ("identity", "another updater, other parameters or another query"),
             ("fingerprint", "another target"),
@@ -160,8 +161,9 @@ class VerifyFile:
         )
 
     def resume(self, head: VerifyHead) -> Iterator[Mark | tuple[Failure, bool]]:
-        """Continue after what is in the file: yields what is settled, marks and findings (with
-        whether they are young), and drops what is not. Raises UsageError for a damaged file."""
+        """Continue after the last mark in the file: yields the marks and findings up to it (each
+        finding with whether it is young), and drops the lines after it. Raises UsageError for a
+        damaged file."""
         self.head, self.is_continued = head, True
         self._file.seek(0)
         self._file.readline()
@@ -192,7 +194,8 @@ class VerifyFile:
         self._file.truncate()
 
     def note(self, mark: Mark, found: Iterable[tuple[Failure, bool]] = ()) -> None:
-        """Write what was found between the mark before and this one. Raises StateError."""
+        """Write a mark, and what was found between the previous mark and this one. Raises
+        StateError."""
         lines: list[dict[str, Any]] = [
             {**finding_fields(failure), **({"young": True} if young else {})}
             for failure, young in found
@@ -262,7 +265,7 @@ def finding_fields(failure: Failure) -> dict[str, Any]:
 
 
 def left_to_read(ranges: Iterable[Shard], marks: Mapping[int, bytes | None]) -> list[Shard]:
-    """The ranges that are not done, each after its mark. `marks`: None for a whole range."""
+    """The ranges that are not done, each from its mark on. `marks`: None for a whole range."""
     return [
         replace(one, low_cursor=marks.get(one.id) or b"")
         for one in ranges

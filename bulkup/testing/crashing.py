@@ -26,7 +26,7 @@ from bulkup.testing.running import OPTIONS, Given, Heard, as_typed, execute, run
 from bulkup.testing.store import Store
 
 _BATCHES = 5
-"""The approximate number of commits of a run of many entities: each of them costs four runs."""
+"""The approximate number of commits in a run of many entities. Each commit costs four runs."""
 _SHOWN = 5
 
 _LOST = (
@@ -124,7 +124,7 @@ class _Process:
 
 @dataclass(frozen=True)
 class _Commits:
-    """The method Commit of gRPC's, as a process uses it."""
+    """gRPC's Commit method, as a process uses it."""
 
     process: _Process
     method: Any
@@ -140,7 +140,7 @@ class _CrashTest:
         self._memory: Memory
         self._before: list[Any] = []
         self._end: list[Any] = []
-        """What a run that was not interrupted leaves."""
+        """The contents after a run that was not interrupted."""
 
     def result(self) -> CrashResult:
         __tracebackhide__ = True
@@ -175,7 +175,7 @@ class _CrashTest:
         return CrashResult(run.updater, crashes, run, not second, second)
 
     def _whole_run(self, store: Store) -> tuple[RunResult, int]:
-        """A run that is not interrupted, and its number of commits. Raises AssertionError."""
+        """Run without interruption; return the number of commits, too. Raises AssertionError."""
         __tracebackhide__ = True
         self._memory.forget()
         process = _Process(store.folder / "whole")
@@ -185,7 +185,7 @@ class _CrashTest:
         return run, process.commits
 
     def _second_run(self, store: Store) -> list[str]:
-        """What it changes, or why it fails."""
+        """What a second run changes, or why it fails."""
         self._memory.forget()
         before = store.contents()
         try:
@@ -196,7 +196,7 @@ class _CrashTest:
         return [*map(str, run.failed), *map(str, diffs)]
 
     def _killed(self, at: int, *, after: bool, head: str) -> bool:
-        """Whether a run has died at a commit; then it is resumed. Raises AssertionError."""
+        """Kill a run at a commit, and resume it. Returns whether it died. Raises AssertionError."""
         __tracebackhide__ = True
         with self._given.store() as store:
             process = _Process(store.folder / "killed", at, after=after)
@@ -212,7 +212,7 @@ class _CrashTest:
             with suppress(_Killed):
                 live(process)
             if process.has_died:
-                # By then nobody takes the dead process for a live one.
+                # By then, the dead process's lease has expired.
                 store.later(2 * LEASE_S)
                 try:
                     live(_Process(process.left))

@@ -15,7 +15,7 @@ Entities = Iterable["Entity | Mapping[str, Any]"] | str | os.PathLike[str]
 """Entities, dictionaries, or the path of a file of JSON lines."""
 
 KEY = "__key__"
-"""The member that gives the key of a dictionary, as in the lines of `bulkup local dump`."""
+"""The item of a dictionary that holds its key, as in the lines of `bulkup local dump`."""
 
 
 def to_entity(given: Any, client: Client, kind: Callable[[], str], number: int) -> Entity:
@@ -55,7 +55,7 @@ def _key(path: Any, client: Client) -> Key:
 
 
 def _nested(value: Any) -> Any:
-    """With entities in place of nested dictionaries, as a handler sees them."""
+    """The value with entities in place of nested dictionaries, as a handler sees it."""
     from google.cloud.datastore import Entity
 
     if isinstance(value, Mapping) and not isinstance(value, Entity):
@@ -66,7 +66,7 @@ def _nested(value: Any) -> Any:
 
 
 def _too_long(properties: Mapping[str, Any]) -> tuple[str, ...]:
-    """Strings that no index takes are stored without one, as `bulkup local load` does."""
+    """Properties too long for an index; they are not indexed, as with `bulkup local load`."""
     return tuple(name for name, value in properties.items() if _is_too_long(value))
 
 

@@ -1,4 +1,4 @@
-"""How pytest shows that a run has written other entities than a test expects."""
+"""Explains in pytest how the entities that a run wrote differ from those that a test expects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bulkup.testing.results import EntityList
 
 
 def explain(left: Any, right: Any) -> list[str] | None:
-    """The lines for `assert left == right`; None: neither is what a run has written."""
+    """The lines for `assert left == right`; None if neither is what a run has written."""
     if isinstance(left, EntityList) and isinstance(right, (list, tuple)):
         there, expected = left, right
     elif isinstance(right, EntityList) and isinstance(left, (list, tuple)):

@@ -82,7 +82,8 @@ def handle(
 
 
 def _handle_into(updater: Updater, entities: list[Entity], sink: WriteSink) -> None:
-    """Raises what the handler raises, and TypeError if the handler returns something."""
+    """Record the writes of a handler call in `sink`. Raises what the handler raises, and TypeError
+    if the handler returns something."""
     from bulkup.datastore.stray_attributes import check_no_stray
 
     called = updater._form
@@ -105,8 +106,8 @@ def _handle_into(updater: Updater, entities: list[Entity], sink: WriteSink) -> N
 
 
 def _awaited(updater: Updater, entity: Entity, sink: WriteSink) -> Any:
-    """What an async handler returns. A test may itself run in an event loop, so not in its
-    thread."""
+    """What an async handler returns. It runs on another thread, since the test's own thread may
+    already run an event loop."""
 
     async def call() -> Any:
         begin_task(sink, updater)
@@ -143,14 +144,14 @@ def offline_client() -> Client:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.datastore import Client
 
-    # The official client refuses credentials where an emulator is named, and needs none.
+    # With an emulator, the official client needs no credentials and refuses any.
     credentials = None if "DATASTORE_EMULATOR_HOST" in os.environ else AnonymousCredentials()
     client: Client = Client(project=project_of_tests(), credentials=credentials)
     return client
 
 
 _STAND_IN_ID = 9_000_000_000_000_000
-"""New entities have ids from here, after they were put."""
+"""New entities get ids above this one when they are put."""
 
 
 class _Recorder(WriteSink):
@@ -165,7 +166,7 @@ class _Recorder(WriteSink):
 
         check_no_stray(entity)
         self.puts.append(copy.deepcopy(entity))
-        if entity.key.is_partial:  # a run allocates an id as soon as somebody looks at it
+        if entity.key.is_partial:  # a run allocates an id when the key is read
             entity.key = entity.key.completed_key(_STAND_IN_ID + len(self.puts))
 
     def delete(self, key: Key) -> None:
@@ -176,7 +177,7 @@ class _Recorder(WriteSink):
 
 
 class _BatchRecorder(_Recorder):
-    """Refuses what a run refuses."""
+    """Refuses the writes that a run refuses."""
 
     def __init__(self, entities: Sequence[Entity]) -> None:
         super().__init__()
@@ -220,7 +221,7 @@ class _BatchRecorder(_Recorder):
 
 
 class _Owned(WriteSink):
-    """For what is written with one entity of a batch."""
+    """Records what is written together with one entity of a batch."""
 
     def __init__(self, recorder: _BatchRecorder, owner: Key) -> None:
         self._recorder = recorder

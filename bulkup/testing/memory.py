@@ -1,7 +1,7 @@
 """What a process forgets when it dies: the variables of the updater's module and its classes.
 
-A crash test stays in one process. So what a handler has gathered in a module's list, set or counter
-would survive each crash of the test, and no crash in production.
+A crash test stays in one process. So what a handler collects in a module's list, set or counter
+would survive every crash in the test, but no crash in production.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Memory:
         ]
 
     def forget(self) -> None:
-        """Make all of it as it was, as in a process that has just begun."""
+        """Restore the saved data, as in a process that has just started."""
         for owner, saved in self._saved:
             for name, _ in _data_of(owner):
                 if name not in saved:
@@ -63,7 +63,7 @@ def _is_data(value: Any) -> bool:
 
 
 def _copy(value: Any) -> Any:
-    """A copy of the containers, with the same other objects in them."""
+    """A copy of all nested containers; the other objects in them are shared."""
     if type(value) in (list, tuple, set, frozenset, deque):
         copied = copy.copy(value)
         if isinstance(value, (list, deque)):

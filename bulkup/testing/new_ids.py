@@ -1,5 +1,5 @@
-"""The same contents with other ids for what the run has made: the server chooses these, and after
-a crash it chooses others."""
+"""Renumbers the entities that a run has created, to compare contents: the server chooses their
+ids, and it chooses others after a crash."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _ALLOCATED_FROM = 1 << 52
 
 
 def with_numbered_ids(after: Sequence[Any], before: Sequence[Any]) -> list[Any]:
-    """The Entity messages `after` with 1, 2, 3, ... for each id that is not in `before`, also in
-    keys that are values. Their order depends only on what the entities hold."""
+    """The Entity messages `after`, with 1, 2, 3, ... in place of each allocated id that is not in
+    `before`, even in keys that are values. Their order depends only on what the entities hold."""
     known = {element.id for entity in before for key in _keys(entity) for element in key.path}
 
     def is_new(number: int) -> bool:

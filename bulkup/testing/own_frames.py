@@ -1,4 +1,4 @@
-"""Errors in a test end at the user's line: bulkup's own frames tell nobody anything."""
+"""Removes bulkup's own frames from errors in a test, so that they end at the user's line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 def without_own_frames(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function, whose exceptions have no frames of bulkup's in their tracebacks."""
+    """Wrap a function so that tracebacks of its exceptions show none of bulkup's frames."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

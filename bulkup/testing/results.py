@@ -95,7 +95,7 @@ class FailedEntity:
 
 
 class EntityList(list[Entity]):
-    """Entities; an index that is out of range tells what the run did instead."""
+    """Entities; the error for an index out of range says what the run did instead."""
 
     def __init__(self, entities: Iterable[Entity], result: RunResult) -> None:
         super().__init__(entities)
@@ -174,8 +174,8 @@ def entity_of(message: Any) -> Entity:
 def diffs_of(
     before: Sequence[Any], after: Sequence[Any], *, rewritten: Collection[bytes] = ()
 ) -> list[Diff]:
-    """What differs between the Entity messages of two contents. `rewritten`: keys that are listed
-    though nothing differs."""
+    """The differences between two lists of Entity messages. `rewritten`: keys to list even if
+    nothing differs."""
     old = {key_bytes(entity.key): entity for entity in before}
     new = {key_bytes(entity.key): entity for entity in after}
     diffs = [
@@ -191,7 +191,7 @@ def _serialized(entity: Any) -> bytes | None:
 
 
 def _order(key: Key) -> list[tuple[str, bool, Any]]:
-    """Datastore's: by kind, numbers before names."""
+    """Datastore's order: by kind, then ids before names."""
     path = [*key.flat_path, 0]
     return [
         (kind, isinstance(ident, str), ident)
@@ -212,9 +212,10 @@ def _diff(old: Any, new: Any) -> Diff:
 
 
 def failed_entity(failure: Failure, before: Sequence[Any], client: Client) -> FailedEntity:
-    """`before`: for what a misspelled property may have meant."""
+    """A failure for a test. `before`: the Entity messages before the run, to suggest what a
+    misspelled property may have meant."""
     typed = typed_key(failure.key)
-    assert typed is not None, failure.key  # `key_text` has written it
+    assert typed is not None, failure.key  # it was written by `key_text`
     path = [part for pair in typed["path"] for part in pair]
     there = (e.properties for e in before if key_text(e.key) == failure.key)
     return FailedEntity(

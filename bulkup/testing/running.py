@@ -56,7 +56,7 @@ def run_updater(updater: Any, entities: Entities = (), /, **params: Any) -> RunR
 
 
 class Given:
-    """What a test gives, for any number of stores."""
+    """The entities that a test gives, for any number of stores."""
 
     def __init__(self, updater: Any, params: dict[str, Any], entities: Entities) -> None:
         self._updater, self._params = updater, params
@@ -71,8 +71,8 @@ class Given:
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        """A new store that holds it. Raises TypeError, ValueError, OSError; BulkupError when the
-        updater cannot be loaded."""
+        """A new store with these entities. Raises TypeError, ValueError, OSError; BulkupError when
+        the updater cannot be loaded."""
         keys = (one.key for one in self._entities if isinstance(one, Entity) and one.key)
         with empty_store(next(keys, None)) as store:
             self.fill(store)
@@ -94,14 +94,14 @@ class Given:
         )
 
     def _kind(self, store: Store) -> str:
-        """The kind of what has no key: that of the updater's query."""
+        """The kind for entities without a key: the one of the updater's query."""
         ready = load_updater(as_typed(self._updater), self._params).create()
         ready.client = store.client
         return kind_of(ready)
 
 
 def _unreadable(path: str, error: OSError) -> BulkupError:
-    """For a file of entities."""
+    """The error for a file of entities that cannot be read."""
     if not isinstance(error, FileNotFoundError):
         return UsageError(f"cannot read the entities in {visible(path)} ({error.strerror})")
     meant = ""
@@ -121,14 +121,14 @@ def empty_store(key: Key | None = None) -> AbstractContextManager[Store]:
 
 @dataclass
 class Heard:
-    """What the events of a run say."""
+    """What the events of a run report."""
 
     updater: str = ""
-    """Its name; that of its successors comes later."""
+    """The name of the first updater, not of its successors."""
     failures: list[Failure] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
     put: set[bytes] = field(default_factory=set)
-    """The keys of what its commits put. The version of an entity that is put unchanged stays."""
+    """The keys of the entities that its commits put, changed or not."""
 
     def watch(self, method: Any) -> Any:
         return _HeardCommits(self, method)
@@ -144,7 +144,7 @@ class Heard:
 
 @dataclass(frozen=True)
 class _HeardCommits:
-    """The method Commit of gRPC's, as a run uses it."""
+    """gRPC's Commit method, as a run uses it."""
 
     heard: Heard
     method: Any
@@ -173,8 +173,8 @@ class _WatchedContext(RunContext):
 
 
 def run_on(store: Store, updater: Any, params: dict[str, Any], **more: Any) -> RunResult:
-    """Run an updater over what a store holds, in a state directory of its own. `more`: for
-    `execute`. Raises what `run_updater` raises."""
+    """Run an updater over what a store holds, in a state directory of its own. `more`:
+    arguments for `execute`. Raises what `run_updater` raises."""
     __tracebackhide__ = True
     before = store.contents()
     heard = Heard()
@@ -206,7 +206,7 @@ def execute(
     watch: Watch | None = None,
     again: bool = False,
 ) -> Report:
-    """Start a run, or resume the unfinished one. `again`: start one also if one has finished.
+    """Start a run, or resume the unfinished one. `again`: start one even if one has finished.
 
     Raises RunFailedError, BulkupError.
     """
@@ -219,7 +219,7 @@ def execute(
     ):
         report = start(prepared, fresh=again)
     if report.state is RunState.STOPPED:
-        raise KeyboardInterrupt  # what else stops a run that has no limit
+        raise KeyboardInterrupt  # nothing else stops a run that has no limit
     if report.state is not RunState.FINISHED:
         details = "".join(f"\n{failure.traceback}" for failure in report.failures[:1])
         raise RunFailedError(f"{report.updater} did not finish: {report.reason}{details}")

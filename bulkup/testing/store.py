@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from google.cloud.datastore import Client, Entity
 
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
-"""Files there are in memory. On a disk, waiting for it would be most of what a run takes."""
+"""Files there are in memory. On a disk, a run would spend most of its time waiting for it."""
 
 
 _resolving = threading.Lock()
-"""A client takes the address from the environment, which tests in other threads set, too."""
+"""Held while a client reads its address from the environment, which other threads set, too."""
 
 
 class _Clock:
-    """The clock of the server, which a test may put forward."""
+    """The server's clock, which a test can set ahead."""
 
     ahead_micros = 0
 
@@ -89,7 +89,7 @@ class Store:
         ]
 
     def later(self, seconds: float) -> None:
-        """From now on it is that much later, by the clock of the server."""
+        """Set the server's clock ahead by this many seconds."""
         self._clock.ahead_micros += int(seconds * 1e6)
 
     def _check_place(self, entity: Entity) -> None:
@@ -106,7 +106,7 @@ class Store:
 
 @contextmanager
 def fresh_store(place: Partition) -> Iterator[Store]:
-    """An empty store. Meanwhile the environment names it, so `Client()` means it, too."""
+    """An empty store. In this block, the environment names it, so `Client()` uses it, too."""
     with ExitStack() as stack:
         folder = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="bulkup-test-", dir=_fast_folder())

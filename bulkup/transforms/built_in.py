@@ -28,7 +28,7 @@ class Change(BuiltIn):
         self._transform = self.transform()
 
     def transform(self) -> Transform:
-        """Raises UsageError for parameters that make no sense."""
+        """The transform to apply. Raises UsageError for parameters that make no sense."""
         raise NotImplementedError
 
     def handle_entity(self, entity: Entity) -> None:

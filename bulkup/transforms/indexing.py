@@ -1,4 +1,4 @@
-"""Changes of which properties are indexed."""
+"""Changes to which properties are indexed."""
 
 from __future__ import annotations
 

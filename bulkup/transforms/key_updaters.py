@@ -24,22 +24,22 @@ from bulkup.transforms.sought import HasProperty, HasValue, NewProperty
 from bulkup.transforms.transform import checked_kind, checked_name, shown
 
 AT_ONCE = 50
-"""Trees that are read at once. Each may have 200 entities."""
+"""How many trees are read at once. Each may have 200 entities."""
 
 _DESCENDANTS = "move its descendants, too; false: leave them where they are"
 
 
 class _AloneError(Exception):
-    """An entity of a batch would write another one, so each has to be handled alone."""
+    """An entity of a batch would write another one of the batch, so handle each alone."""
 
 
 class _Moves(BuiltIn):
-    """Moves each entity to the key that `new_key` says, with its descendants, in one commit."""
+    """Moves each entity to the key that `new_key` returns, with its descendants, in one commit."""
 
     descendants: bool = param(True, help=_DESCENDANTS)
 
     def new_key(self, entity: Entity) -> Key:
-        """Its present key: it stays. Raises ValueError if it cannot have a new one."""
+        """The key to move to; the present key to stay. Raises ValueError if there can be none."""
         raise NotImplementedError
 
     def mark(self, entity: Entity) -> None:
@@ -52,7 +52,7 @@ class _Moves(BuiltIn):
             self._move(part, taken, is_alone=len(entities) == 1)
 
     def _move(self, entities: list[Entity], taken: set[Key], *, is_alone: bool) -> None:
-        """`taken`: keys that others of the batch have got; these are added."""
+        """Move some entities. `taken`: keys given to others of the batch; adds those in use now."""
         new_keys: list[Key] = []
         moves: list[tuple[Entity, Moving]] = []
         for entity, moving in self._begun(entities):
@@ -71,8 +71,8 @@ class _Moves(BuiltIn):
                 taken.update(one.key for one in move.puts)
 
     def _begun(self, entities: list[Entity]) -> list[tuple[Entity, Moving]]:
-        """Those that are to move; what they have below them is on its way."""
-        # No other handler of these writes below an entity; one of a class that is derived may.
+        """The entities that are to move; their descendants have been requested, but not awaited."""
+        # Handlers of these classes do not write below other entities; those of a subclass may.
         may_be_unwritten = not is_built_in(type(self))
         begun = []
         for entity in entities:
@@ -88,7 +88,7 @@ class _Moves(BuiltIn):
 
     @contextmanager
     def _failing(self, entity: Entity) -> Iterator[None]:
-        """What is wrong with one entity fails that one."""
+        """A ValueError in this block fails only this entity."""
         try:
             yield
         except ValueError as error:
@@ -99,7 +99,7 @@ class _Moves(BuiltIn):
 
 
 def _note_origin(entity: Entity, name: str | None, origin: Any) -> None:
-    """Keep something of the old key in a property. Raises ValueError if that has another value."""
+    """Keep the origin in a property. Raises ValueError if the property has another value."""
     if name is None:
         return
     if name in entity and entity[name] != origin:
@@ -145,7 +145,7 @@ class ChangeKey(_Moves):
             _search(self, search_of(self.references, self.handled_kind, self.old_key_in))
 
 
-# Not in a method: in classes of bulkup's own nobody looks for the successors that they name.
+# Not in a method: successors named in the methods of bulkup's own classes are not found.
 def _search(updater: Updater, search: dict[str, Any]) -> None:
     updater.then("find-references", **search)
 

@@ -1,4 +1,4 @@
-"""New keys for entities: from a property, or of another kind."""
+"""New keys for entities: made from a property, or of another kind."""
 
 from __future__ import annotations
 

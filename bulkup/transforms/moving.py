@@ -13,8 +13,9 @@ from bulkup.datastore.descendants import request_descendants
 from bulkup.datastore.keys import key_text
 
 MAX_TREE = 200
-"""Descendants that are moved at once, with two writes each, in one commit of about 500. More could
-only be moved in parts, and a run that stops between two parts would leave half a tree."""
+"""The most descendants moved together, with two writes each, in one commit of about 500 writes.
+More could only be moved in parts, and a run that stops between two parts would leave half a tree.
+"""
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,12 @@ def move(
 
 
 class Moving:
-    """A move in steps, so that what several moves read can be read at once."""
+    """A move in steps, so that several moves can read at the same time."""
 
     def __init__(
         self, entity: Entity, key: Key, *, is_done: Callable[[Entity], bool] = lambda one: False
     ) -> None:
-        """`is_done`: whether a descendant of the same kind need not be handled any more. Raises
+        """`is_done`: whether a descendant of the same kind no longer needs to be handled. Raises
         ValueError."""
         old = entity.key
         if old is None or old.is_partial or key.is_partial:
@@ -73,13 +74,14 @@ class Moving:
         self._new_keys: list[Key] = []
 
     def request_descendants(self, client: Client, *, may_be_unwritten: bool = True) -> None:
-        """`may_be_unwritten`: other handlers of the updater may write some."""
+        """Start reading the descendants. `may_be_unwritten`: other handlers of the updater may
+        write some."""
         self._wait = request_descendants(
             client, self._old, MAX_TREE, may_be_unwritten=may_be_unwritten
         )
 
     def new_keys(self) -> list[Key]:
-        """Of all entities that move; waits for the descendants. Raises ValueError."""
+        """The new keys of all entities that move; waits for the descendants. Raises ValueError."""
         found = self._wait()
         _check_descendants(self._old, found, self._is_done)
         self._entities += found
@@ -92,8 +94,8 @@ class Moving:
         return any(one.key.kind == self._old.kind for one in self._entities[1:])
 
     def move(self, taken: Container[Key]) -> Move:
-        """`taken`: those of the new keys under which there is an entity. Raises ValueError for one
-        of these."""
+        """The writes of this move. `taken`: keys under which an entity exists. Raises ValueError if
+        a new key is one of them."""
         for key in self._new_keys:
             if key in taken:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Changes of which properties an entity has, and under which name."""
+"""Changes to which properties an entity has, and to their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in updater that lists references to entities that are not there."""
+"""The built-in updater that lists references to entities that do not exist."""
 
 from __future__ import annotations
 
@@ -65,11 +65,12 @@ class FindReferences(BuiltIn):
         ]
 
     def _gone(self, keys: set[Key]) -> set[Key]:
-        """Those of the keys under which there is no entity."""
+        """The keys among these under which there is no entity."""
         return keys - {one.key for one in self.client.get_multi(keys)} if keys else keys
 
     def _is_looked_for(self, key: Key) -> bool:
-        """What another project or database holds cannot be seen from here."""
+        """Whether to check references to this key. The entities of another project or database
+        cannot be read from here."""
         is_here = key.project == self.client.project and (key.database or None) == (
             self.client.database or None
         )
@@ -77,8 +78,8 @@ class FindReferences(BuiltIn):
         return is_here and is_wanted and not key.is_partial
 
     def _now(self, key: Key) -> str:
-        """The key that its entity has now, where change-key has kept the old one, or that of an
-        ancestor."""
+        """The end of a sentence: the entity's present key, if change-key has kept the old key of
+        the entity or of an ancestor. Otherwise empty."""
         path = key.flat_path
         for end in range(2, len(path) + 1, 2):
             if self.old_key_in is None or path[end - 2] != self.to:
@@ -99,12 +100,12 @@ def _key(path: Sequence[Any], like: Key) -> Key:
 
 
 def search_of(kinds: Sequence[str], to: str | None, old_key_in: str | None) -> dict[str, Any]:
-    """The parameters of a search of these kinds, one after the other."""
+    """The parameters to search these kinds one after the other."""
     first, *rest = kinds
     return {"kind": first, "to": to, "old_key_in": old_key_in, "then_in": rest}
 
 
-# Not in a method: in classes of bulkup's own nobody looks for the successors that they name.
+# Not in a method: successors named in the methods of bulkup's own classes are not found.
 def _search_next(updater: Updater, search: dict[str, Any]) -> None:
     updater.then("find-references", **search)
 

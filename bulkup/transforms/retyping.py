@@ -1,4 +1,4 @@
-"""Changes of a property's type. Strict: what has no exact equivalent fails."""
+"""Changes to a property's type. Strict: a value without an exact equivalent fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bulkup.transforms.transform import Transform, checked_name, shown
 TypeName = Literal["str", "int", "float", "bool", "datetime"]
 
 _INT = re.compile(r"0|-?[1-9][0-9]{0,19}", re.ASCII)
-"""Without leading zeros: what has some is a code of some kind, which would lose them."""
+"""Without leading zeros: a string with some is a code of some kind, which would lose them."""
 _FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _DATETIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -26,7 +26,7 @@ _DATETIME = re.compile(
     re.ASCII,
 )
 _MAX_EXACT = 2**53
-"""Every whole number up to this one has a float of its own."""
+"""Every whole number up to this one is exactly a float."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _to_datetime(value: Any, reading: _Reading) -> datetime:
 
 
 def _in_zone(time: datetime, reading: _Reading) -> datetime:
-    """A naive time in the zone, if there it is exactly one moment."""
+    """A naive time in the zone. Raises ValueError unless it is exactly one moment there."""
     early, late = (time.replace(tzinfo=reading.zone, fold=fold) for fold in (0, 1))
     if early.utcoffset() == late.utcoffset():
         return early

@@ -1,4 +1,4 @@
-"""What the parameters of built-in updaters name, and how a run says that no entity has it."""
+"""What parameters of built-in updaters name, and the warnings that no entity has it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bulkup.datastore.messages import Pb, ValuePb
 from bulkup.transforms.transform import shown
 
 LISTED = 8
-"""Names or values, in a warning."""
+"""The most names or values that a warning lists."""
 
 MOST_VALUES = 50
-"""That are remembered, to name what was meant."""
+"""How many values are remembered, to suggest what was meant."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class HasProperty:
 
     name: str
     outcome: str
-    """What it did not do: `renamed`."""
+    """What the warning says was not done to it: `renamed`."""
     instead: str = ""
-    """The property that an entity has when it is done; empty: there is none."""
+    """The property that an entity has when it is done; empty if there is none."""
     kind = WarningKind.ABSENT
     only_first = False
 
@@ -47,12 +47,12 @@ class HasProperty:
 
 @dataclass(frozen=True)
 class NewProperty:
-    """A property that the updater adds: no entity need have it, but none should have one that it is
-    a slip of."""
+    """A property that the updater adds. No entity needs to have it, but it should not be a typo of
+    a property that most have."""
 
     name: str
     others: tuple[str, ...] = ()
-    """What else the updater names: not to be confused with."""
+    """Other properties that the updater names: `name` is no typo of these."""
     kind = WarningKind.MISSPELLED
     only_first = True
 
@@ -73,17 +73,17 @@ class NewProperty:
 
 @dataclass(frozen=True)
 class HasValue:
-    """A value of a property, for which the updater does something of its own."""
+    """A value of a property that decides to which kind the updater moves an entity."""
 
     name: str
     value: str
-    """As it is typed."""
+    """As the user types it."""
     to_kind: str
-    """To which such an entity is moved."""
+    """The kind to which such an entity is moved."""
     kind = WarningKind.ABSENT
     only_first = False
     seen: dict[str, None] = field(default_factory=dict, compare=False)
-    """Other values, in the order in which they came."""
+    """Other values, in the order in which they were found."""
 
     def is_in(self, properties: Mapping[str, bytes]) -> bool:
         stored = properties.get(self.name)
@@ -105,14 +105,14 @@ class HasValue:
 
 @dataclass(frozen=True)
 class RefersTo:
-    """A kind, in any key that an entity holds."""
+    """A kind that keys held by entities refer to."""
 
     to: str
     kind = WarningKind.ABSENT
     only_first = False
 
     def is_in(self, properties: Mapping[str, bytes]) -> bool:
-        # Nothing is decoded: whatever holds the kind somewhere is taken for a reference to it.
+        # Values are not decoded: any that contains the name of the kind counts as a reference.
         kind = self.to.encode()
         return any(kind in value for value in properties.values())
 
@@ -124,7 +124,7 @@ class RefersTo:
 
 
 def typed_value(value: Pb) -> str | None:
-    """A value of an entity as it is typed after `-p into=`; None: it cannot be."""
+    """An entity's value as a user types it after `-p into=`; None if it cannot be typed."""
     which = value.WhichOneof("value_type")
     if which == "string_value":
         return str(value.string_value)
@@ -150,6 +150,6 @@ def _or(names: Iterable[str]) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    every = sorted(names)  # a map of protobuf has no order
+    every = sorted(names)  # a protobuf map has no order
     more = f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
     return ", ".join(map(shown, every[:LISTED])) + more

@@ -1,4 +1,4 @@
-"""What all changes of an entity have in common: call one, ask whether it is done, chain several."""
+"""The common interface of all changes: call one, ask whether it is done, chain several."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def checked_kind(argument: str, kind: object) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for an error message: short, and nothing in it that a terminal would obey."""
+    """A value for an error message: short, and without control characters for a terminal."""
     try:
         readable = isinstance(value, str) and is_visible(value)
         text = repr(value) if readable else ascii(value)

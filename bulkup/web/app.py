@@ -1,4 +1,4 @@
-"""The pages and their responses. `door.py` has checked the requests."""
+"""The pages and their responses. `door.py` has already checked each request."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from bulkup.web.steering import steer_run
 MAX_WORDS = 200
 """Characters of a search."""
 WAIT_S = 5.0
-"""How long a page waits for Datastore before it is sent without."""
+"""How long a page waits for Datastore before it is sent without Datastore's part."""
 
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 
 def make_app(board: Board, keys: Keys, feeds: Feeds, port: int) -> App:
-    """The whole application. `port`: where it listens, for the check of the Host."""
+    """The whole application. `port`: where it listens, for checking the Host header."""
     pages = Pages(board, keys, feeds)
     routes = [
         Route("/", pages.runs),
@@ -59,7 +59,7 @@ def make_app(board: Board, keys: Keys, feeds: Feeds, port: int) -> App:
 
 
 class Pages:
-    """One method for each page, and one for the events of each."""
+    """One method per page, and one per stream of events."""
 
     def __init__(self, board: Board, keys: Keys, feeds: Feeds) -> None:
         self._board = board
@@ -181,7 +181,7 @@ class Pages:
 
 
 def _or_gone(read: Callable[[], Mapping[str, Region]]) -> Mapping[str, Region]:
-    """Of a page that is watched: its run may have been deleted meanwhile."""
+    """The regions of a watched page, or a notice if its run has been deleted meanwhile."""
     try:
         return read()
     except NotFoundError as error:

@@ -1,4 +1,4 @@
-"""What there is to show: the runs of a state directory, and those that Datastore knows of."""
+"""What the pages show: the runs of a state directory, and those that Datastore knows of."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ class Overview:
 
 
 class Board:
-    """Reads only. `target` None: Datastore is not asked."""
+    """Only reads. If `target` is None, Datastore is not asked."""
 
     def __init__(self, state_dir: Path, target: TargetOptions | None, migrations: Path) -> None:
         self.state_dir = state_dir
         self.target = target
         self._ledger = None if target is None else LedgerWatch(target, migrations)
         self._known: dict[str, tuple[_Signature, ListedRun | DamagedRun]] = {}
-        """Runs that nobody works on, by folder: a state directory may hold thousands."""
+        """Cache of the runs that no process works on, by folder: a state directory may hold
+        thousands."""
 
     def overview(self, *, wait_s: float = 0.0) -> Overview:
-        """`wait_s`: how long to wait for Datastore; what is not there by then comes later."""
+        """`wait_s`: how long to wait for Datastore; what arrives later is in a later overview."""
         here = self._runs_here()
         ledger = self.ledger(wait_s=wait_s)
         if ledger is None or ledger.target is None:
@@ -50,15 +51,15 @@ class Board:
         return None if self._ledger is None else self._ledger.view(wait_s=wait_s)
 
     def folder_of(self, run_id: str) -> Path | None:
-        """The folder of a run; None: it is not in this state directory. Nothing but the id of a run
-        ever becomes part of a path."""
+        """The folder of a run; None if it is not in this state directory. Only a valid run id ever
+        becomes part of a path."""
         if not is_run_id(run_id):
             return None
         folder = self.state_dir / run_id
         return folder if (folder / CHECKPOINT_NAME).is_file() else None
 
     def run(self, run_id: str, *, wait_s: float = 0.0) -> ListedRun | DamagedRun:
-        """A run by its whole id. Raises NotFoundError."""
+        """A run by its full id. Raises NotFoundError."""
         folder = self.folder_of(run_id)
         if folder is not None and self._ledger is None:
             return self._run_in(folder)
@@ -71,7 +72,7 @@ class Board:
         raise NotFoundError(f"There is no run {run_id!r:.100} here.")
 
     def steering(self, run_id: str) -> Steering:
-        """How a run is steered, as its folder and its record have it."""
+        """How a run is steered: the newest of what its folder and its records say."""
         folder, ledger = self.folder_of(run_id), self.ledger()
         known = [UNSTEERED if folder is None else read_steering(folder)]
         records = ledger.records if ledger is not None else ()
@@ -79,7 +80,7 @@ class Board:
         return newest(*known)
 
     def steered(self) -> None:
-        """A run was steered: what its record says has changed."""
+        """Note that a run was steered, so that its record is read again."""
         if self._ledger is not None:
             self._ledger.expire()
 
@@ -97,7 +98,7 @@ class Board:
         if known is not None and known[0] == signature:
             return known[1]
         run = run_in(folder)
-        # Whether a run without an end was killed shows in no file.
+        # No file shows whether a run without an end was killed, so such a run is not cached.
         if isinstance(run, DamagedRun) or run.state not in (RunState.RUNNING.value, KILLED):
             self._known[folder.name] = signature, run
         else:
@@ -106,7 +107,7 @@ class Board:
 
 
 def _signature(folder: Path) -> _Signature:
-    """Differs when one of the files has changed."""
+    """Changes when one of the checkpoint's files changes."""
     found = []
     for name in (CHECKPOINT_NAME, f"{CHECKPOINT_NAME}-wal"):
         try:

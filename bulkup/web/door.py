@@ -1,14 +1,15 @@
-"""Who may come in: the one place where a request is let through to a page or refused.
+"""Access control: the one place where a request is let through to a page or refused.
 
 The server listens on the loopback interface, which every process and every web page that the user
 has open can reach. So these are kept out, in this order:
 
 - A page that made its own host name resolve to 127.0.0.1 (DNS rebinding): the Host is checked.
-- A page that sends its visitor's browser here: the Origin is checked, the cookie is `SameSite`, and
-  a change is a POST that names the form token, which only bulkup's own pages know.
-- Another user of this machine: all pages need a cookie, and the cookie is given once, for the token
-  in the link that `bulkup serve` prints. Cookies do not know ports, so a browser also sends them to
-  other servers on 127.0.0.1; the path, which nobody can guess, prevents that.
+- Another site's page that makes the browser send requests here: the Origin is checked, the cookie
+  is `SameSite`, and a change is a POST that holds the form token, which only bulkup's own pages
+  know.
+- Another user of this machine: all pages need a cookie, which is issued once, for the token in
+  the link that `bulkup serve` prints. Cookies are not bound to a port, so a browser also sends
+  them to other servers on 127.0.0.1; the cookie's path, which nobody can guess, prevents that.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 HOST = "127.0.0.1"
 COOKIE = "bulkup_session"
 MAX_BODY_BYTES = 8 * 1024
-"""A form has a few short fields."""
+"""Enough: a form has a few short fields."""
 MAX_FIELDS = 20
 _FORM = "application/x-www-form-urlencoded"
 
@@ -50,7 +51,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "x-frame-options": "DENY",
 }
-"""Sent with every answer, also with refusals."""
+"""Sent with every response, including refusals."""
 
 
 class Keys:
@@ -68,7 +69,7 @@ class Keys:
         return f"http://{HOST}:{port}{self.base}/?token={self._token or ''}"
 
     def redeem(self, token: str) -> str | None:
-        """The session for the one-time token; None: it is another token, or was used before."""
+        """The session for the one-time token; None if the token is wrong or was used before."""
         if self._token is None or not _same(token, self._token):
             return None
         self._token = None
@@ -87,7 +88,7 @@ class Refused(Exception):
 
 
 class Door:
-    """ASGI middleware around the pages. Their forms are in `scope["form"]`, read and checked."""
+    """ASGI middleware around the pages. Passes a form on in `scope["form"]`, parsed and checked."""
 
     def __init__(self, app: App, keys: Keys, port: int) -> None:
         self._app = app
@@ -154,14 +155,14 @@ class Door:
                 "This link was used before, or belongs to another server. End bulkup serve and "
                 "start it again for a new one.",
             )
-        # A page and no redirect: after a click on another site a browser keeps a strict cookie
-        # back until a page of this site asks for the next one.
+        # A page instead of a redirect: after a click on another site, a browser does not send a
+        # strict cookie until a page of this site requests another one.
         response = HTMLResponse(_WELCOME.format(base=self._keys.base))
         response.set_cookie(COOKIE, session, path=self._keys.base, httponly=True, samesite="strict")
         return response
 
     async def _form(self, headers: Headers, receive: Receive) -> dict[str, str]:
-        """The fields of a form that knows the form token. Raises Refused."""
+        """The fields of a form that holds the form token. Raises Refused."""
         if headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
             raise Refused(415, "Only forms are accepted.")
         length = headers.get("content-length", "0")

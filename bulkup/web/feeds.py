@@ -1,9 +1,9 @@
-"""Pages that change while they are looked at: server-sent events.
+"""Pages that change while somebody watches them: server-sent events.
 
 A page consists of regions, each a piece of HTML with a name. While at least one browser watches a
-page, one task reads it again and again; each browser is sent the regions that have changed since
-what it has. There is no queue: a browser that reads slowly misses the changes in between, so it
-takes no memory. One that does not read at all is dropped.
+page, one task reads it again and again, and each browser is sent the regions that have changed
+since its last update. There is no queue: a slow browser skips the changes in between, so it takes
+no memory. One that does not read at all is dropped.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from bulkup.web.door import Receive, Scope, Send
 from bulkup.web.regions import Region
 
 MAX_CLIENTS = 32
-"""Browsers, or tabs of one, that watch at the same time. A hidden tab does not watch."""
+"""Browser tabs that can watch at the same time. A hidden tab does not watch."""
 EVERY_S = 1.0
 IDLE_PARTS = 4
-"""A page that takes T to read is read again after this many times T at the earliest."""
+"""After a read that took T, wait at least this many times T before the next one."""
 HEARTBEAT_S = 15.0
-"""How often something is sent if nothing changes: only a write tells that the reader is gone."""
+"""How often something is sent if nothing changes: only a write shows that the reader is gone."""
 SEND_TIMEOUT_S = 20.0
 """A reader that takes nothing for this long is dropped."""
 
@@ -35,7 +35,7 @@ Read = Callable[[], Awaitable[Mapping[str, Region]]]
 
 @dataclass
 class _Topic:
-    """One page that is watched."""
+    """A page that is being watched."""
 
     watchers: int = 0
     regions: Mapping[str, Region] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class _Topic:
 
 
 class Feeds:
-    """The pages that are watched now."""
+    """The pages that are being watched now."""
 
     def __init__(self, max_clients: int = MAX_CLIENTS, every_s: float = EVERY_S) -> None:
         self.clients = 0
@@ -64,13 +64,13 @@ class Feeds:
         self._is_ending = False
 
     def end(self) -> None:
-        """Say goodbye to all, so that the server can end."""
+        """End all streams, so that the server can exit."""
         self._is_ending = True
         for topic in self._topics.values():
             topic.wake()
 
     async def watch(self, name: object, read: Read, send: Callable[[str], Awaitable[None]]) -> None:
-        """Send what changes until `end`, or until `read` or `send` raises, which this raises."""
+        """Send what changes until `end` is called. Raises what `read` or `send` raises."""
         topic = self._topics.setdefault(name, _Topic())
         topic.watchers += 1
         if topic.reading is None:
@@ -85,9 +85,9 @@ class Feeds:
                     sent |= {name: one.version for name, one in news.items()}
                     data = json.dumps({name: one.as_json() for name, one in news.items()})
                     await send(f"event: regions\ndata: {data}\n\n")
-                    continue  # it may have changed while that was sent
+                    continue  # the regions may have changed while this was sent
                 if topic.reading.done():
-                    topic.reading.result()  # raises what has ended it
+                    topic.reading.result()  # raises what ended it
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
                     continue
@@ -104,7 +104,7 @@ class Feeds:
             while not self._is_ending:
                 began = time.monotonic()
                 topic.publish(await read())
-                # What takes long, such as grouping a million failures, is done less often.
+                # A slow page, such as one that groups a million failures, is read less often.
                 took_s = time.monotonic() - began
                 await asyncio.sleep(max(self._every_s, took_s * IDLE_PARTS))
         finally:
@@ -113,7 +113,7 @@ class Feeds:
 
 @dataclass(frozen=True)
 class EventStream:
-    """The answer to a browser that watches a page: events until either side ends."""
+    """The response to a browser that watches a page: events until either side ends."""
 
     feeds: Feeds
     name: object
@@ -146,13 +146,14 @@ class EventStream:
         finally:
             leaving.cancel()
             watching.cancel()
-            # The reader took nothing for too long. The connection is closed by the server.
+            # A timeout means that the reader took nothing for too long. The server closes the
+            # connection.
             with suppress(asyncio.CancelledError, TimeoutError):
                 await watching
                 await write("", more=False)
 
 
 async def _left(receive: Receive) -> None:
-    """Until the browser has closed the connection."""
+    """Return when the browser has closed the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""What Datastore knows of runs and migrations, read in the background and kept for a while."""
+"""What Datastore knows about runs and migrations, read in the background and cached."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from bulkup.runs.target import TargetOptions
 from bulkup.state.record import RunRecord
 
 EVERY_S = 10.0
-"""How often it is read while somebody watches. Each reading is billed: one read for each run."""
+"""How often it is read while somebody watches. This is billed: one read for each run."""
 SERVED_EVERY_S = 2.0
-"""The same of an embedded Datastore, which costs nothing."""
+"""The same for an embedded Datastore, where reading costs nothing."""
 
 
 @dataclass(frozen=True)
 class LedgerView:
-    """The ledger as it was read last."""
+    """The ledger as last read."""
 
     target: TargetInfo | None = None
-    """None: it was not read yet."""
+    """None if it has not been read yet."""
     records: tuple[RunRecord, ...] = ()
     migrations: FolderStatus | None = None
     now: float = 0.0
     """The server's time."""
     error: str = ""
-    """Why the last attempt to read it has failed."""
+    """Why the last attempt to read it failed."""
     folder_error: str = ""
     """Why the folder of migrations cannot be read."""
 
 
 class LedgerWatch:
-    """The ledger of one target, and a folder of migrations beside it."""
+    """The ledger of one target, together with a folder of migrations."""
 
     def __init__(self, options: TargetOptions, folder: Path) -> None:
         self._options = options
@@ -50,12 +50,13 @@ class LedgerWatch:
         self._lock = threading.Lock()
         self._read_at = 0.0
         self._reading: threading.Event | None = None
-        """Set when the reading in progress has ended; None: there is none."""
+        """Set when the read in progress has ended; None if there is none."""
 
     def view(self, *, wait_s: float = 0.0) -> LedgerView:
-        """The ledger as it was read last; if that is long ago, it is being read again.
+        """The ledger as last read. If that was long ago, starts to read it again.
 
-        `wait_s`: how long somebody who has just asked for it waits; it is then read in any case.
+        `wait_s`: how long to wait for the new view, for a user who has just opened a page. If it is
+        not 0, the ledger is read again unless that was done less than SERVED_EVERY_S ago.
         """
         with self._lock:
             if self._reading is None and self._is_due(is_asked=wait_s > 0):
@@ -67,7 +68,7 @@ class LedgerWatch:
         return self._view
 
     def expire(self) -> None:
-        """Something was changed, so the next look reads it again."""
+        """Note that something was changed, so that the next `view` reads the ledger again."""
         with self._lock:
             self._read_at = 0.0
 
@@ -77,8 +78,8 @@ class LedgerWatch:
             return False
         if self._options.local is None:
             return is_asked or age_s >= EVERY_S
-        # To read a file that nobody serves, it is opened for a moment, and a run that starts in
-        # that moment would be refused. So this is done only for somebody who asks.
+        # Reading a file that no process serves opens it for a moment, and a run that starts in that
+        # moment would be refused. So read such a file only when a user asks.
         return is_asked or served_by(self._options.local) is not None
 
     def _read(self) -> None:

@@ -1,4 +1,4 @@
-"""The page of the migrations of a folder, as a target's ledger has them."""
+"""The page of the migrations in a folder, with their state in a target's ledger."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Threads for slow work: files and Datastore are read there, never in the event loop.
+"""Threads for slow work: files and Datastore are read in them, never in the event loop.
 
-They are daemon threads, not those of asyncio: Python waits for asyncio's threads when it exits, and
-a Datastore that does not answer would keep Ctrl-C waiting for a minute.
+They are daemon threads, not asyncio's: Python waits for asyncio's threads when it exits, so a
+Datastore that does not answer would delay Ctrl-C by a minute.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Reader:
         self._free = asyncio.Semaphore(MAX_THREADS)
 
     async def call(self, function: Callable[[], T]) -> T:
-        """What `function` returns or raises. A caller that is cancelled does not end the thread."""
+        """Return or raise what `function` does. Cancelling the caller does not end the thread."""
         await self._free.acquire()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()

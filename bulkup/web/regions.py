@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 @dataclass(frozen=True)
 class Region:
-    """A piece of HTML. Its version tells whether a browser has it already."""
+    """A piece of HTML. By its version, a browser knows whether it has it already."""
 
     html: Markup
     version: str

@@ -1,4 +1,4 @@
-"""Templates. What they print is inert: control characters become visible, HTML is escaped."""
+"""Templates. Values in them are inert: control characters become visible, HTML is escaped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bulkup.report.text import clean, clean_block, duration, iso, moment, per_se
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of this package."""
+    """Render a template of this package."""
     return _environment().get_template(template).render(**values)
 
 
@@ -37,12 +37,12 @@ def _environment() -> jinja2.Environment:
 
 
 def _inert(value: Any) -> Any:
-    """Called with everything that a template prints, before it is escaped."""
+    """Called with every value that a template prints, before it is escaped."""
     return value if isinstance(value, Markup) else clean(str(value))
 
 
 def _block(text: str) -> Markup:
-    """Several lines, for `<pre>`."""
+    """The lines of `text`, cleaned and escaped, for `<pre>`."""
     return Markup("\n").join(map(escape, clean_block(text)))
 
 

@@ -1,4 +1,4 @@
-"""The page of one run: the sections of its report, and what steers it."""
+"""The page of one run: the sections of its report, and the form that steers it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = {
     "": "everything", "failure": "failures", "log": "log lines", "warning": "warnings",
     "retry": "retries", "steered": "steering",
 }  # fmt: skip
-"""Kinds of entries that a search may be narrowed to."""
+"""Kinds of entries that a search can be limited to."""
 
 
 class RunPage:
@@ -37,7 +37,7 @@ class RunPage:
         self._form_token = form_token
 
     def regions(self, *, wait_s: float = 0.0) -> dict[str, Region]:
-        """In the order of the page. Raises NotFoundError."""
+        """The regions in the order of the page. Raises NotFoundError."""
         folder = self._board.folder_of(self._run_id)
         if folder is None:
             return self._of_record(self._board.run(self._run_id, wait_s=wait_s))
@@ -57,7 +57,7 @@ class RunPage:
     def _steering(self, facts: RunFacts) -> Region:
         last = facts.samples[-1] if facts.samples else None
         said = "" if facts.report.alive else "No process of this machine works on it now."
-        # A run that a process works on shows above that it is paused.
+        # If a process works on the run, the page shows further up that it is paused.
         return self._form(
             said, shows_pause=not facts.report.alive, batch_size=last.batch_size if last else 0
         )
@@ -91,7 +91,7 @@ class RunPage:
         return {"notice": region(""), "facts": facts, "steering": steering}
 
     def found(self, words: str, kind: str) -> str:
-        """What a search has found, as HTML; empty: nothing was asked for."""
+        """What a search has found, as HTML; empty if nothing was searched for."""
         folder = self._board.folder_of(self._run_id)
         if folder is None or not (words or kind):
             return ""
@@ -103,12 +103,12 @@ class RunPage:
 
 
 def notice(message: str) -> Region:
-    """Stands above everything else, in place of what cannot be shown."""
+    """A message at the top of the page, in place of what cannot be shown."""
     return region(render("notice.html", message=message))
 
 
 def _now(facts: RunFacts) -> Region:
-    """How far the run is and what it does at this moment; empty if no process works on it."""
+    """How far the run has got and what it is doing now; empty if no process works on it."""
     if facts.report.alive is not True:
         return region("")
     last = facts.samples[-1] if facts.samples else None

@@ -14,7 +14,7 @@ from bulkup.web.regions import Region, region
 from bulkup.web.render import render
 
 MOST_ROWS = 200
-"""Of the latest runs; a search finds the others."""
+"""The latest runs; a search finds the others."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,13 @@ class Row:
 
     @property
     def group(self) -> str:
-        """The id of its group, whose runs a search for that shows; empty: it has none."""
+        """The id of its group, empty if it has none. A search for this id shows the runs of the
+        group."""
         return group_of(self.run_id) or ""
 
 
 def runs_regions(board: Board, base: str, words: str, *, wait_s: float = 0.0) -> dict[str, Region]:
-    """`words`: what a run must contain, all of them; empty: all runs."""
+    """`words`: all of these must occur in a run; if empty, all runs are shown."""
     overview = board.overview(wait_s=wait_s)
     now = utc_now()
     rows = [_row(run, now) for run in overview.runs]

@@ -1,4 +1,4 @@
-"""Finds failures and log lines of a run by what they contain."""
+"""Finds failures, log lines and other events of a run by words in them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bulkup.state.run_log_reader import read_log
 
 MOST_HITS = 200
 MOST_S = 3.0
-"""Seconds to search: a run may have a million failures, so what is found by then is shown."""
+"""Seconds to search: a run may have a million failures. Then what was found so far is shown."""
 _TOLD_ELSEWHERE = ("failure", "log")
-"""The checkpoint has these, and all of them."""
+"""Kinds that the log is not searched for: the checkpoint has all of them."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Hit:
 class Found:
     hits: tuple[Hit, ...]
     is_complete: bool
-    """Whether nothing else contains these words."""
+    """False if the search stopped early, so that there may be more."""
 
 
 def search(folder: Path, words: str, kind: str = "") -> Found:
-    """Entries that contain all the words, in upper or lower case. `kind`: `failure`, `log`, or any
-    other kind of event; empty: all. Raises StateError, sqlite3.DatabaseError."""
+    """Entries that contain all the words, ignoring case. `kind`: `failure`, `log`, or any other
+    kind of event; empty: all kinds. Raises StateError, sqlite3.DatabaseError."""
     wanted = words.casefold().split()
     until = time.monotonic() + MOST_S
     hits: list[Hit] = []

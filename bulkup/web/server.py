@@ -21,11 +21,12 @@ MAX_CONNECTIONS = 100
 """Further requests are answered with 503."""
 MAX_HEADERS_BYTES = 16 * 1024
 _GRACE_S = 2
-"""How long answers in progress may take when the server ends."""
+"""Seconds that responses in progress may still take when the server ends."""
 
 
 class _Server(uvicorn.Server):
-    """Signals are handled below: uvicorn would raise them again after it has ended."""
+    """Does not handle signals: `_serve` does, because uvicorn would raise them again after it has
+    ended."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -33,7 +34,8 @@ class _Server(uvicorn.Server):
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on the loopback interface. 0: any free port. Raises UsageError, StateError."""
+    """A listening socket on the loopback interface. Port 0: any free port. Raises UsageError,
+    StateError."""
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,4 +1,4 @@
-"""Pause, continue, cancel and tune a run, as the buttons of its page ask."""
+"""Pause, continue, cancel and tune a run, for the buttons on its page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bulkup.web.board import Board
 
 BY_NAME = {verb.value: verb for verb in (Verb.PAUSE, Verb.CONTINUE, Verb.CANCEL, Verb.TUNE)}
 WAIT_S = 5.0
-"""How long to wait until the run's process has done it."""
+"""How long to wait for the run's process to do it."""
 
 
 def steer_run(board: Board, run_id: str, verb: str, form: Mapping[str, str]) -> str:
@@ -37,7 +37,7 @@ def steer_run(board: Board, run_id: str, verb: str, form: Mapping[str, str]) -> 
 
 
 def _tuning(form: Mapping[str, str]) -> Tuning:
-    """Fields that are left empty change nothing."""
+    """The settings in the form. Empty fields change nothing."""
     rate = form.get("max_rate", "").strip()
     return checked(Tuning(rate or None, _number(form, "in_flight"), _number(form, "batch_size")))
 

@@ -1,4 +1,4 @@
-"""GQL, as far as it selects entities: conditions and keys as text, as data and as messages.
+"""The part of GQL that selects entities: conditions and keys as text, as data and as messages.
 
 conditions.py   what a condition is
 grammar.lark    what may be written

@@ -1,4 +1,4 @@
-"""Conditions and keys from what the grammar has found in a text."""
+"""Builds conditions and keys from what the grammar has found in a text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _QUOTED = re.compile(r"`(?:[^`\\]|\\.|``)+`", re.DOTALL)
 
 @v_args(inline=True)
 class Builder(Transformer[Any, Any]):
-    """Called by the grammar's rules while a text is parsed, so no text is too deep for it."""
+    """Called for each of the grammar's rules while a text is parsed, so that no text is nested too
+    deeply for it."""
 
     def condition(self, found: Condition) -> Condition:
         return found
@@ -155,7 +156,7 @@ def _comparison(name: Token, operator: str, value: Value) -> Comparison:
 
 
 def _unquoted(token: Token) -> str:
-    """A string, or a name, of which parts may be in backquotes: a.`b c`."""
+    """The value of a string, or of a name whose parts may be in backquotes: a.`b c`."""
     if token.type == "STRING":
         return _unescaped(token, _at(token))
     return _QUOTED.sub(lambda found: _unescaped(found[0], _at(token) + found.start()), token)
@@ -200,7 +201,7 @@ def _datetime(token: Token) -> datetime:
 def _blob(token: Token) -> bytes:
     text = _unquoted(token).rstrip("=")
     try:
-        if not set(text) & {"+", "/"}:  # the alphabet that is not web-safe
+        if not set(text) & {"+", "/"}:  # not in the web-safe alphabet
             padded = text + "=" * (-len(text) % 4)
             return base64.b64decode(padded, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):

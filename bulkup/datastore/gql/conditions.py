@@ -1,4 +1,4 @@
-"""A condition as data: what a query's filter says, without a target."""
+"""A condition as data: what a query's filter says, independent of a target."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ COMPARISONS = {
     "NOT IN": "NOT_IN",
     "HAS ANCESTOR": "HAS_ANCESTOR",
 }
-"""The operators, and how the API names them."""
+"""The operators, and their names in the API."""
 
 ONE_VALUE = frozenset({"=", "IN", "HAS ANCESTOR"})
-"""What these match comes in the order of keys."""
+"""The entities that these operators match come in key order."""
 
 
 @dataclass(frozen=True)
 class KeyLiteral:
-    """A key. None: its part is that of the run's target."""
+    """A key. A part that is None is taken from the run's target."""
 
     path: tuple[tuple[str, int | str], ...]
     project: str | None = None
@@ -69,7 +69,7 @@ Condition: TypeAlias = "Comparison | Junction"
 
 
 def joined(operator: str, parts: tuple[Condition, ...]) -> Condition:
-    """One or several conditions as one."""
+    """Combine one or several conditions into one."""
     flat: list[Condition] = []
     for part in parts:
         same = isinstance(part, Junction) and part.operator == operator
@@ -78,7 +78,7 @@ def joined(operator: str, parts: tuple[Condition, ...]) -> Condition:
 
 
 def conjuncts(condition: Condition) -> tuple[Condition, ...]:
-    """What must all hold."""
+    """The conditions that must all hold."""
     if isinstance(condition, Junction) and condition.operator == "AND":
         return condition.parts
     return (condition,)
@@ -93,9 +93,9 @@ def comparisons(condition: Condition) -> Iterator[Comparison]:
 
 
 def depth(condition: Condition) -> int:
-    """How many junctions are inside each other."""
+    """How deeply junctions are nested."""
     deepest, waiting = 0, [(condition, 0)]
-    while waiting:  # no recursion: this decides whether it is too deep for one
+    while waiting:  # no recursion, because the condition may be too deep for it
         one, outside = waiting.pop()
         if isinstance(one, Junction):
             deepest = max(deepest, outside + 1)

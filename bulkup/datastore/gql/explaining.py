@@ -1,4 +1,4 @@
-"""What is wrong with a text, and where, in one sentence."""
+"""Explains in one sentence what is wrong with a text, and where."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LAST = (")", "the end")
 
 
 class WrongError(Exception):
-    """Something that the grammar cannot know; `position` is an index into the text."""
+    """An error that the grammar cannot detect. `position` is an index into the text."""
 
     def __init__(self, position: int, message: str) -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ def not_valid(text: str, what: str, position: int, message: str) -> UsageError:
 
 
 def unexpected(lark: Lark, text: str, what: str, position: int) -> UsageError:
-    """The grammar allows nothing that begins there."""
+    """The error for a position at which the text does not match the grammar."""
     rest = text[position:]
     if rest[:1] in ("'", '"', "`") and rest and not _is_closed(rest):
         return not_valid(text, what, position, f"the closing {rest[0]} is missing")
@@ -56,13 +56,13 @@ def _is_closed(rest: str) -> bool:
 
 
 def _possible(lark: Lark, before: str, what: str) -> set[str]:
-    """The terminals that may follow a text."""
+    """The terminals that may follow the text `before`."""
     from lark import UnexpectedInput
 
     parser = lark.parse_interactive(before, start=what)
     try:
         parser.exhaust_lexer()
-    except UnexpectedInput:  # what is cut off here has made it valid
+    except UnexpectedInput:  # it is valid only with the part that is cut off here
         return set()
     return set(parser.accepts())  # type: ignore[no-untyped-call]
 

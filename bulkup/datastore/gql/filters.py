@@ -1,4 +1,4 @@
-"""Conditions to Filter messages, and back."""
+"""Converts conditions to Filter messages, and back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OPERATORS = {name: sign for sign, name in COMPARISONS.items()}
 
 
 class Place(NamedTuple):
-    """Where a query is run: what a key leaves open is of there."""
+    """Where a query is run. It supplies the parts that a key leaves open."""
 
     project: str
     database: str = ""
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 def write_filter(pb: Pb, condition: Condition, place: Place) -> None:
-    """Fill an empty Filter message. Raises UsageError for what no message can hold."""
+    """Fill an empty Filter message. Raises UsageError for a value that no message can hold."""
     if isinstance(condition, Junction):
         composite = pb.composite_filter
         composite.op = AND if condition.operator == "AND" else OR
@@ -67,7 +67,7 @@ def key_in(key: KeyLiteral, place: Place) -> Key:
 
 
 def condition_of(pb: Pb, place: Place) -> Condition | None:
-    """What a Filter message says; None: it is empty."""
+    """The condition in a Filter message; None if the message is empty."""
     kind = pb.WhichOneof("filter_type")
     if kind == "composite_filter":
         composite = pb.composite_filter

@@ -1,4 +1,4 @@
-"""What somebody meant who wrote SQL, or the condition of another language."""
+"""Hints for somebody who wrote SQL, or a condition in another language."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_NOT = "; a condition cannot be negated: turn the comparison round (!=, <, NO
 
 
 def hint_of(text: str, position: int) -> str:
-    """Of a condition that is not valid at a position; empty: there is none."""
+    """A hint about a condition that is not valid at a position; empty if there is none."""
     before, rest = text[:position], text[position:]
     if found := _SELECT.match(text):
         condition = found["rest"]

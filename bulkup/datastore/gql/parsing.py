@@ -1,5 +1,5 @@
-"""Text to conditions. Nothing of the text is evaluated, and what is wrong with it ends in one
-sentence that says where."""
+"""Parses text into conditions. Nothing in the text is evaluated. An error is one sentence that says
+what is wrong, and where."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from lark import Lark
 
 MAX_DEPTH = 20
-"""Of ANDs and ORs inside each other. Protobuf refuses messages of more than 100 levels, and each of
-these takes two."""
+"""How deeply ANDs and ORs may be nested. Protobuf refuses messages of more than 100 levels, and
+each AND or OR takes two."""
 
 
 def parse_condition(text: str) -> Condition:
-    """The condition `age > 30 AND country = 'CH'`. Raises UsageError."""
+    """Parse a condition such as `age > 30 AND country = 'CH'`. Raises UsageError."""
     condition: Condition = _parsed(text, "condition")
     if depth(condition) > MAX_DEPTH:
         raise UsageError(
@@ -36,8 +36,8 @@ def parse_condition(text: str) -> Condition:
 
 
 def parse_key(text: str) -> KeyLiteral:
-    """The key `KEY(Customer, 5)`, or as bulkup prints it: `Key('Customer', 5, namespace='x')`.
-    Raises UsageError."""
+    """Parse a key such as `KEY(Customer, 5)`, or one as bulkup prints it:
+    `Key('Customer', 5, namespace='x')`. Raises UsageError."""
     typed = typed_key(text.strip())
     if typed is not None and all(ident is not None for _, ident in typed["path"]):
         path = tuple((kind, ident) for kind, ident in typed["path"])

@@ -1,7 +1,7 @@
-"""The conditions of `bulkup diff` and `bulkup rewind`: what two stores can be compared by.
+"""The conditions of `bulkup diff` and `bulkup rewind`, which compare two stores.
 
-Both sides are read in the order of keys, so a property may only equal values. For one property
-there is a short form, `status=open`.
+Both sides are read in key order, so a condition can only say which values a property equals. For a
+single property there is a short form, `status=open`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bulkup.datastore.queries import Filter
 
 
 def equalities(text: str) -> Iterator[Filter]:
-    """What must all hold. Raises UsageError."""
+    """The filters that must all hold. Raises UsageError."""
     try:
         condition = parse_condition(text)
     except UsageError:
@@ -42,7 +42,7 @@ def _has_key(one: Comparison) -> bool:
 
 
 def _value(name: str, text: str) -> Value:
-    """JSON, or else a string."""
+    """Read a value as JSON, or else as a string."""
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Conditions, and whole queries, to text that GQL takes again."""
+"""Converts conditions, and whole queries, to text that is valid GQL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ESCAPES = {"\\": "\\\\", "\0": "\\0", "\b": "\\b", "\n": "\\n", "\r": "\\r", "\
 
 
 def condition_text(condition: Condition) -> str:
-    """`parse_condition` makes the same condition of it."""
+    """The condition as text, which `parse_condition` turns back into the same condition."""
     if isinstance(condition, Comparison):
         return f"{name_text(condition.name)} {condition.operator} {value_text(condition.value)}"
     parts = [

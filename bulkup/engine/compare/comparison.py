@@ -1,8 +1,8 @@
 """Compares two sides: a merge join of two scans in key order, range by range.
 
-Both sides of each range read a page ahead, and several ranges are in progress at once, so what
-counts is the slower side and not the sum of all waits. In memory are two pages of each side of each
-range, whatever the number of entities is.
+Both sides of each range read a page ahead, and several ranges are in progress at once, so the
+slower side sets the pace, not the sum of all waits. Memory holds two pages of each side for each
+range in progress, whatever the number of entities.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ LOOKED_UP_TOGETHER = 200
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One entity that the sides do not have in the same way."""
+    """One entity that differs between the two sides."""
 
     key: bytes
     """Its key, serialized, relative to the partition of each side."""
     a: Pb | None
-    """A PageResult; None: it is not there."""
+    """A PageResult; None if the entity is not there."""
     b: Pb | None
     names: list[str]
-    """The properties that differ; of an entity that one side lacks, all of them."""
+    """The properties that differ. If one side lacks the entity, all of its properties."""
 
     @property
     def change(self) -> Change:
@@ -59,7 +59,7 @@ class Scope:
     """Which entities are compared."""
 
     kinds: Sequence[str] = ()
-    """None: all kinds."""
+    """Empty: all kinds."""
     where: Sequence[Filter] = ()
     """Conditions that an entity meets on at least one side."""
 
@@ -83,8 +83,8 @@ class Comparison:
         self._entities = EntityComparison(a.partition, b.partition)
         self._found, self._same = found, same
         self._alone: list[tuple[bytes, Pb | None, Pb | None]] = []
-        """Of a query with conditions: what one side found, and the other may have without meeting
-        them."""
+        """For a query with conditions: entities that only one side found. The other side may have
+        them, but not meeting the conditions."""
 
     def run(self, scope: Scope) -> None:
         """Raises BulkupError."""
@@ -168,7 +168,7 @@ class _Range:
             reader.close()
 
     def step(self, *, looks_up: bool) -> bool:
-        """Compare what has arrived. False: nothing has."""
+        """Compare what has arrived. Returns False while the next page of a side has not arrived."""
         assert self._readers is not None
         a, b = self._readers
         on_one_side = self._comparison.note_alone if looks_up else self._comparison.compare

@@ -23,8 +23,8 @@ from bulkup.engine.planning.hazards import Sizes
 from bulkup.engine.planning.hazards import Values as IndexedValues
 
 MOST_PROPERTIES = 200
-"""Properties with a summary of their values. Where names are data, there may be as many as
-entities."""
+"""Properties with a summary of their values. Where names come from data, there may be as many names
+as entities."""
 
 _ENTITIES = EntityComparison(Partition("", "", ""), Partition("", "", ""))
 """Both sides are in the same place."""
@@ -42,7 +42,7 @@ class Tally:
         self._indexed, self._sizes = IndexedValues(), Sizes()
 
     def add(self, before: bytes | None, after: bytes | None) -> bool:
-        """Note an entity as two serialized Entity messages, which may be equal; None: it is not
+        """Note an entity as two serialized Entity messages, which may be equal; None if it is not
         there. Returns whether they differ."""
         if before is None or after is None:
             self._one_side(before, after)

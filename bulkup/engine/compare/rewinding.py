@@ -1,4 +1,4 @@
-"""What to put back: a comparison of then and now, decided entity by entity."""
+"""Decides for each entity what to put back, by comparing the data then and now."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Rules:
     """What is put back, and what is left alone."""
 
     properties: tuple[str, ...] = ()
-    """Only these; none: the whole entity."""
+    """Put back only these properties; empty: the whole entity."""
     keep_after: int | None = None
-    """What was written after this time (microseconds) stays; None: nothing does."""
+    """Leave alone what was written after this time (microseconds); None: no such time."""
     deletes_new: bool = False
     """Delete what was created since."""
 
@@ -37,13 +37,13 @@ class Step:
     """One entity that is not as it was."""
 
     difference: Difference
-    """Then is a, now is b."""
+    """`a` is the entity then, `b` the entity now."""
     action: Action
     kept: Kept | None = None
     """Why it is left alone."""
 
     def image(self, properties: tuple[str, ...]) -> bytes:
-        """The serialized Entity to put back; NOTHING: it is deleted."""
+        """The serialized Entity to put back; NOTHING if the entity is to be deleted."""
         then, now = self.difference.a, self.difference.b
         if then is None:
             return NOTHING
@@ -81,7 +81,7 @@ class Rewinding:
         self._now = now
         self._comparison = Comparison(then, now, self._found, same)
         self._deleted: list[Difference] = []
-        """Deleted since; whether before the fence is to be looked up."""
+        """Entities that were deleted since. Whether before the fence must still be looked up."""
 
     def run(self, scope: Scope) -> None:
         """Raises BulkupError."""
@@ -129,7 +129,8 @@ class Rewinding:
                 self._look_up()
 
     def _look_up(self) -> None:
-        """An entity that was still there at the fence was deleted after it."""
+        """Look up the deleted entities at the fence: one that was still there was deleted after it.
+        """
         deleted, self._deleted = self._deleted, []
         if not deleted:
             return
@@ -143,7 +144,8 @@ class Rewinding:
 
 
 class WrittenAt:
-    """When what differs was last written: by the minute, so of a bounded size."""
+    """When the entities that differ were last written. Counted by the minute, which bounds the
+    size."""
 
     def __init__(self) -> None:
         self._minutes: Counter[int] = Counter()
@@ -153,5 +155,5 @@ class WrittenAt:
             self._minutes[updated // 60_000_000] += 1
 
     def minutes(self) -> list[tuple[int, int]]:
-        """(Unix time of the minute, entities), in the order of time."""
+        """(Unix time of the minute, entities), in order of time."""
         return [(minute * 60, count) for minute, count in sorted(self._minutes.items())]

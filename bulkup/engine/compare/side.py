@@ -30,7 +30,7 @@ class Side:
     rpc: Rpc
     target: TargetInfo
     micros: int | None = None
-    """Unix time in microseconds; None: now, which is when each page is read."""
+    """Unix time in microseconds; None: now, that is, when each page is read."""
 
     @property
     def partition(self) -> Partition:
@@ -58,7 +58,7 @@ class Side:
 
 
 class Reader:
-    """The entities of one side in a key range. At each time one of them is the head."""
+    """The entities of one side in a key range. One of them at a time is the head."""
 
     def __init__(self, side: Side, query: Any, after: bytes, upto: bytes) -> None:
         """`after`, `upto`: the bounds, as relative keys; empty: none."""
@@ -94,7 +94,8 @@ class Reader:
             self.advance()
 
     def advance(self) -> None:
-        """Go to the next entity of the page. Raises TargetError where it is not the next by key."""
+        """Go to the next entity of the page. Raises TargetError if its key does not come after the
+        last one."""
         for result in self._page:
             key = self._partition.relative(result.entity.key)
             order = key_order(key_of(key))
@@ -117,5 +118,5 @@ _OWN = frozenset(kind.encode() for kind in OWN_KINDS)
 
 
 def is_left_out(kind: bytes) -> bool:
-    """bulkup's own entities, and what the server keeps itself (statistics)."""
+    """Whether a kind is bulkup's own, or one that the server keeps itself (statistics)."""
     return kind in _OWN or kind.startswith(b"__")

@@ -1,5 +1,5 @@
-"""Counts of what differs, and the differences that are shown; of a size that does not grow with
-the number of entities."""
+"""Counts what differs, and keeps the differences to show. Memory does not grow with the number of
+entities."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from bulkup.engine.splits import Order
 T = TypeVar("T")
 
 MOST_PROPERTIES = 1000
-"""Names of properties (with types) that are counted one by one, of each kind. Where names are data,
-there may be as many as entities."""
+"""Names of properties (with types) that are counted one by one, per kind. Where names come from
+data, there may be as many names as entities."""
 MOST_KINDS = 1000
 OTHERS = "(others)"
 
@@ -56,7 +56,7 @@ class Tally:
         self._of(str(key_of(key).path[-1].kind)).same += 1
 
     def found(self, difference: Difference) -> list[PropertyDifference]:
-        """Count a difference; returns what differs inside, if it is in both."""
+        """Count a difference. Returns the properties that differ, if both sides have the entity."""
         self.compared += 1
         self.different += 1
         kind = self._of(difference.kind)
@@ -69,7 +69,7 @@ class Tally:
         return inside
 
     def kinds(self) -> tuple[KindDiff, ...]:
-        """By name."""
+        """Sorted by name."""
         return tuple(tally.result(kind) for kind, tally in sorted(self._kinds.items()))
 
     def _of(self, kind: str) -> KindTally:
@@ -82,7 +82,7 @@ class Tally:
 
 
 class FirstOf(Generic[T]):
-    """The first items of each group, by key, however they arrive. `size`: of each group."""
+    """Keeps the first `size` items of each group by key, in whatever order they arrive."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -98,5 +98,5 @@ class FirstOf(Generic[T]):
         del first[self._size :]
 
     def items(self) -> list[T]:
-        """In the order of keys."""
+        """All items that were kept, in the order of their keys."""
         return [item for *_, item in sorted(chain.from_iterable(self._groups.values()))]

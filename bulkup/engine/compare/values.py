@@ -12,21 +12,22 @@ from bulkup.datastore.messages import Pb
 from bulkup.engine.planning.change_kinds import type_of
 
 MOST_VALUES = 1000
-"""Told apart by their digest; a property with more has as good as one for each entity."""
+"""Values that are told apart. A property with more has nearly a different one for each entity."""
 MOST_SHOWN = 3
 _MAX_TEXT = 60
 """Characters of a value in a summary."""
 
 
 class Values:
-    """Values of one property, as they come."""
+    """Adds up the values of one property as they come."""
 
     def __init__(self) -> None:
         self._types: Counter[str] = Counter()
         self._values: dict[bytes, list[Any]] | None = {}
-        """By a value's bytes, or its hash: how often, and the value in words; None: too many."""
+        """By a value's bytes, or their hash: how often it occurs, and the value as text. None: too
+        many values."""
         self._bounds: tuple[str, Any, Any] | None = None
-        """Of which type, the least, the greatest."""
+        """The type, the least value, and the greatest."""
         self._compares = True
 
     def add(self, value: Pb | None) -> None:

@@ -1,6 +1,6 @@
 """Handles some results again, in memory: a handler that changes its own result is not idempotent.
 
-Done when everything else is, because calling a handler twice may change what it keeps in `self`.
+Done after everything else, because calling a handler twice may change what it keeps in `self`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST = 200
 """Results that are handled again."""
 
 MOST_BYTES = 16 * 1024 * 1024
-"""Of these results; larger ones are left out then."""
+"""Limit for all these results together; a result that would exceed it is left out."""
 
 NAMED = 5
 """Properties that the warning names."""
@@ -108,7 +108,7 @@ def _outcomes(changed: int, names: list[str], creates: int, fails: int) -> Itera
 
 
 def still_matches(part: Pb, entity: Pb) -> bool:
-    """False: an equality condition that is not met any more. Other conditions are not looked at."""
+    """Returns False if an equality condition is no longer met. Other conditions are not checked."""
     which = part.WhichOneof("filter_type")
     if which == "composite_filter":
         if part.composite_filter.op != AND:

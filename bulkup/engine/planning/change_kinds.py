@@ -1,7 +1,7 @@
-"""Writes by their kind: which properties change, from which type to which.
+"""Groups writes by their kind: which properties change, from which type to which.
 
 A plan over a million entities has a handful of kinds, and each shows a few of its writes. Memory
-does not grow with the number of writes, also where each is of another kind.
+does not grow with the number of writes, even if each is of a different kind.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EXAMPLES = 3
 MAX_KINDS = 200
 SHOWN_KINDS = 50
 MAX_PROPERTIES = 50
-"""Told apart in one kind; an entity may have 20,000."""
+"""Properties that are told apart in one kind; an entity may have 20,000."""
 
 _TYPES = {
     "null_value": "null", "boolean_value": "boolean", "integer_value": "integer",
@@ -32,7 +32,7 @@ _TYPES = {
 
 
 class Changed(NamedTuple):
-    """A property that a write changes. None: it is absent."""
+    """A property that a write changes. A value is None if the property is absent."""
 
     name: str
     before: Pb | None
@@ -40,7 +40,7 @@ class Changed(NamedTuple):
 
 
 def changed_properties(before: Pb | None, after: Pb | None) -> list[Changed]:
-    """By name. None: there is no such entity."""
+    """The properties that differ, sorted by name. None: there is no such entity."""
     old: Any = {} if before is None else before.properties
     new: Any = {} if after is None else after.properties
     found = []
@@ -77,7 +77,7 @@ class ChangeKinds:
     def __init__(self) -> None:
         self._kinds: dict[_Signature, _Kind] = {}
         self.others = 0
-        """Writes of further kinds."""
+        """Writes of kinds beyond MAX_KINDS."""
         self._of_entity: Counter[_Signature] = Counter()
 
     def add(
@@ -105,7 +105,7 @@ class ChangeKinds:
             found.examples.append(replace(event, changes=without_values))
 
     def end_entity(self) -> None:
-        """All writes of a handled entity are noted."""
+        """Call this when all writes of a handled entity are noted."""
         for signature, writes in self._of_entity.items():
             self._kinds[signature].per_entity[writes] += 1
         self._of_entity.clear()

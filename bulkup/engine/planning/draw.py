@@ -42,7 +42,7 @@ CHECK_EVERY = 300
 
 @dataclass(frozen=True)
 class Sample:
-    """The keys that were drawn, in the order in which a run would come to them."""
+    """The keys that were drawn, in the order in which a run would reach them."""
 
     drawn: Drawn
     keys: Sequence[Any]
@@ -52,7 +52,7 @@ class Sample:
 
 
 Check = Callable[[], None]
-"""Called now and then; raises Stopped when the user has asked for the end."""
+"""Called now and then; raises Stopped when the user has asked to stop."""
 
 
 def count(rpc: Rpc, query: QueryPlan, check: Check) -> int | None:
@@ -92,7 +92,8 @@ def draw(
 
 
 def is_plain_kind(query: QueryPlan) -> bool:
-    """A kind, without conditions and orders. Of any other query all keys are read."""
+    """Whether the query is for a kind, without conditions and orders. For any other query, all keys
+    are read."""
     return why_not_split(query) is None and not query.pb.filter.WhichOneof("filter_type")
 
 
@@ -125,7 +126,8 @@ def _from_all_keys(rpc: Rpc, query: QueryPlan, wanted: int, random: Random, chec
 
 
 def _by_statistics(rpc: Rpc, query: QueryPlan) -> tuple[int, Total] | None:
-    """How many entities the kind has by the statistics that the service keeps of a namespace.
+    """How many entities the kind has, according to the statistics that the service keeps per
+    namespace.
 
     The emulators keep none, and a new database has none for a day.
     """

@@ -20,10 +20,10 @@ MIN_VALUES = 20
 """Fewer writes of a property say nothing about its values."""
 
 MAX_WATCHED = 200
-"""Properties whose values are looked at."""
+"""Properties whose values are checked."""
 
 NEAR = 0.9
-"""Of the limit of an entity: the next property may be too much."""
+"""Share of the size limit of an entity: above it, the next property may be too much."""
 
 FAR_S = 0.05
 """A round trip within a region takes a few milliseconds, to the next continent 80 and more."""
@@ -91,11 +91,11 @@ class Values:
 
 def _bytes(value: Pb) -> bytes:
     serialized: bytes = value.SerializeToString(deterministic=True)
-    return serialized[:2000]  # an indexed value has 1,500 bytes
+    return serialized[:2000]  # an indexed value has at most 1,500 bytes
 
 
 def _order(value: Pb) -> tuple[str, Any] | None:
-    """What compares as in an index; None: a value that is not looked at."""
+    """A value that compares as in an index; None if the property's value is not checked."""
     which = value.WhichOneof("value_type")
     if which == "timestamp_value":
         return which, (value.timestamp_value.seconds, value.timestamp_value.nanos)
@@ -138,7 +138,7 @@ class Sizes:
 
 
 def query_warnings(query: QueryPlan, counts: Counts, target: TargetInfo) -> Iterator[PlanWarning]:
-    """About the query itself. `counts`: of the entities that were handled."""
+    """Warnings about the query itself. `counts`: of the entities that were handled."""
     has_condition = bool(query.pb.filter.WhichOneof("filter_type"))
     if counts.deleted and counts.deleted == counts.handled and not has_condition and query.pb.kind:
         kind = visible(query.pb.kind[0].name)
@@ -163,10 +163,10 @@ def query_warnings(query: QueryPlan, counts: Counts, target: TargetInfo) -> Iter
 
 def needed_index(query: Pb) -> Sequence[tuple[str, bool]]:
     """The properties, and whether each is descending, of the composite index that a query needs;
-    empty: the built-in ones are enough.
+    empty if the built-in indexes are enough.
 
-    They answer equality conditions on any properties, together with an ancestor and conditions on
-    the key, and an order or range on one property with nothing else.
+    The built-in indexes answer equality conditions on any properties, together with an ancestor and
+    conditions on the key, and an order or range on one property with nothing else.
     """
     equal: list[str] = []
     ranged: list[str] = []

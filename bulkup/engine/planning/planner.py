@@ -42,10 +42,10 @@ from bulkup.engine.unwritten import UnwrittenChanges
 from bulkup.state.kinds import OWN_KINDS
 
 MANY_KEYS = 1_000_000
-"""They take 10 seconds and more to be read."""
+"""Reading this many keys takes 10 seconds or more."""
 
 ROUND_TRIPS = 3
-"""That are measured; the shortest counts."""
+"""How many round trips are measured; the shortest counts."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class PlannedTask:
     sample: int | None
     """How many entities to handle; None: all."""
     seed: int = 0
-    """Of what is drawn at random. The same data with the same seed gives the same plan."""
+    """The seed of what is drawn at random. The same data with the same seed gives the same plan."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ class Findings:
     counts: Counts
     predicted: Predicted
     reads: Estimate
-    """Reads of the handlers themselves."""
+    """Reads by the handlers themselves."""
     kinds: ChangeKinds
     failures: FailureGroups
     first_failure: Failure | None
     warnings: tuple[PlanWarning, ...]
     speed: float
-    """Entities read and handled in a second; 0: none were."""
+    """Entities read and handled per second; 0 if there were none."""
     round_trip_s: float
 
 
@@ -193,7 +193,7 @@ class Planner:
         )
 
     def _handle_all(self, sink: PlanSink, drawn: Sample | None) -> float:
-        """Returns the seconds that it took."""
+        """Handle the entities. Returns the seconds that it took."""
         started = self._clock.monotonic()
         for page in self._scanned() if drawn is None else self._drawn(drawn, sink):
             self._handlers.handle(page, sink)

@@ -26,7 +26,7 @@ from bulkup.engine.previewed import Previewed
 from bulkup.engine.unwritten import UnwrittenChanges
 
 MOST_WAITING = 500
-"""Writes of other entities that wait until it is known whether these are there."""
+"""Writes to other entities that wait until it is known whether these exist."""
 
 MOST_WAITING_BYTES = 4 * 1024 * 1024
 
@@ -35,11 +35,11 @@ _COUNTED = ("written", "deleted", "unchanged", "left_alone", "vanished", "failed
 
 
 class PlanSink:
-    """`on_change` is called with each write, in the order of the handled entities; None: nobody
-    wants them all.
+    """`on_change` is called with each write, in the order of the handled entities; None if nobody
+    wants every write.
 
-    `seen`: the keys that came before, for a query that may return an entity twice. `created`: an
-    open set for the keys of entities that the plan has created.
+    `seen`: the keys that the scan has returned before, for a query that may return an entity twice.
+    `created`: an open set for the keys of entities that the plan has created.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PlanSink:
         self._values = Values()
         self._sizes = Sizes()
         self._tallies: dict[str, Counter[int]] = {}
-        """By what is counted: how many handled entities have it how many times."""
+        """For each thing that is counted: how many handled entities have it how many times."""
         self._waiting: list[Handled] = []
         self._waiting_writes = self._waiting_bytes = 0
 
@@ -77,7 +77,7 @@ class PlanSink:
 
     def add(self, item: Handled) -> None:
         self._previewed.add(item)
-        if not self._unwritten.is_settled:  # asked before anything is counted
+        if not self._unwritten.is_settled:  # ask before anything is counted
             self._unwritten.look([item])
         counts = sum_of([item], beside=True)
         self.counts = self.counts + counts
@@ -104,7 +104,7 @@ class PlanSink:
             self._tallies.setdefault(name, Counter())[value] += 1
 
     def flush(self) -> None:
-        """Look at the writes that wait. Raises CallError."""
+        """Evaluate the writes that wait. Raises CallError."""
         stored = self._stored()
         for item in self._waiting:
             created = 0
@@ -121,7 +121,7 @@ class PlanSink:
         self._waiting_writes = self._waiting_bytes = 0
 
     def _stored(self) -> dict[bytes, Pb]:
-        """The other entities that are to be overwritten, as far as they are there."""
+        """The other entities that would be overwritten, as far as they exist."""
         keys = {
             write.key: key_of(write.key)
             for item in self._waiting
@@ -170,7 +170,7 @@ class PlanSink:
     # --- the result ---
 
     def predicted(self, total: int) -> Predicted:
-        """For `total` entities that match."""
+        """The prediction for `total` entities that match."""
         named = {name: self.estimate(name, total) for name in (*_COUNTED, "created")}
         drawn = self.counts.handled
         handled = Estimate.exact(total if drawn < total else drawn)

@@ -33,7 +33,8 @@ class Chunk:
         self.first_key = first_key
         self.last_key = last_key
         self.knows = 0
-        """Landings of foreign keys before the page of its entities was requested."""
+        """How many landings of foreign keys there were before the page of its entities was
+        requested."""
         self.ticket = 0
         self.is_added = False
         self.is_done = False

@@ -29,7 +29,7 @@ from bulkup.engine.pool.process import Inbox, WorkerProcess
 from bulkup.engine.pool.protocol import WorkerSetup
 
 QUEUED = 2
-"""Chunks that a worker has at a time: the one it handles, and the next one."""
+"""Chunks that a worker has at a time: the one that it handles, and the next one."""
 
 CHUNK_S = 0.05
 """How long a chunk should take. With longer chunks, workers wait for the last one at the end; with
@@ -37,10 +37,11 @@ shorter ones the cost of sending them shows."""
 
 MAX_CHUNK = 500
 FIRST_CHUNK = 1
-"""Entities, until it is known how long one takes: it may be a minute."""
+"""Entities in a chunk until it is known how long one takes, which may be a minute."""
 
 ROUNDS = 8
-"""Of async handlers in a chunk: at its end, some of those that run at once have nothing to do."""
+"""A chunk for async handlers has this many entities for each that is handled at once: at the end of
+a chunk, some of the handlers have nothing to do."""
 
 MAX_CHUNK_BYTES = 256 * 1024
 PIPE_BYTES = 1024 * 1024
@@ -52,8 +53,8 @@ ALL_PIPES_BYTES = 16 * 1024 * 1024
 every program."""
 
 COLLECT_S = 10.0
-"""After a stop request, how long the entity that a worker is handling may take. Half of the time
-that the run has then (`datastore.retry.AFTER_STOP_S`), since its commits come after that."""
+"""How long the entity that a worker is handling may take after a stop request. Half of the time
+that the run has then (`datastore.retry.AFTER_STOP_S`), because its commits come after that."""
 
 END_S = 5.0
 """How long a worker may take to end: a thread of the user's may keep it alive."""
@@ -66,9 +67,9 @@ class WorkerDiedError(BulkupError):
 class WorkerPool:
     """`count` worker processes; a context manager that starts and ends them.
 
-    `folder`: where they start; empty: in the current directory. `least_chunk`: what a chunk has at
-    least, if the page and the batch size allow it. Used from one thread. Chunks become
-    done when `pump` is called; `rpc.arrived` is set when there is something to pump.
+    `folder`: where they start; empty: in the current directory. `least_chunk`: how many entities a
+    chunk should have at least, if the page and the batch size allow it. Used from one thread.
+    Chunks become done when `pump` is called; `rpc.arrived` is set when there is something to pump.
     """
 
     at_once = False
@@ -98,7 +99,7 @@ class WorkerPool:
         self._again: tuple[Any, ...] | None = None
         """The answer to `handle_again`, once it has arrived."""
         self._entity_s = 0.0
-        """How long one entity takes on average; 0: not known."""
+        """How long one entity takes on average; 0 if unknown."""
         self.on_client_commit: Callable[[], None] = lambda: None
         """Called when a handler writes through its client."""
         self.on_handled: Callable[[float, int], None] = lambda seconds, entities: None
@@ -179,9 +180,10 @@ class WorkerPool:
         return chunk
 
     def handle_again(self, item: Handled, result: Any) -> None:
-        """Handle an entity as it was just read, in place of what was handled before, and wait.
+        """Handle an entity again, as it was just read, and wait for it. The first outcome is
+        replaced.
 
-        Raises CallError of the handler's own reads, WorkerDiedError.
+        Raises CallError from the handler's own reads, WorkerDiedError.
         """
         alive = [w for w in self._workers if w.is_alive]
         if not alive:

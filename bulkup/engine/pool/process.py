@@ -27,7 +27,7 @@ CHECK_ENDED_S = 0.05
 """How often to check whether a worker has ended when its pipe does not show it."""
 
 Inbox = deque[tuple["WorkerProcess", tuple[Any, ...] | None]]
-"""Frames of all workers, as they arrive; None: the worker has closed its pipe."""
+"""Frames of all workers, as they arrive; None if the worker has closed its pipe."""
 
 _BOOT = (
     "import gc, sys; gc.disable(); sys.path[:] = sys.argv[3:]; "
@@ -52,11 +52,11 @@ class WorkerProcess:
         self._inbox = inbox
         self._rpc = rpc
         self.chunks: deque[Chunk] = deque()
-        """Those it has not handled yet, oldest first."""
+        """The chunks that it has not handled yet, oldest first."""
         self.is_alive = True
         self.was_told_to_end = False
         self._is_used = False
-        """It was sent an entity."""
+        """It has been sent an entity."""
         utf8 = codecs.getincrementaldecoder("utf-8")
         self._decoders = utf8("replace"), utf8("replace")
         with ExitStack() as ours, ExitStack() as theirs:
@@ -112,7 +112,7 @@ class WorkerProcess:
             stream.flush()
 
     def end(self) -> None:
-        """Tell it to end. A worker without any entity may still be starting and has nothing to
+        """Tell it to end. A worker that was sent no entity may still be starting and has nothing to
         finish, so it is killed."""
         self.was_told_to_end = True
         if not self._is_used:
@@ -126,8 +126,8 @@ class WorkerProcess:
 
     def close(self, give_up: float) -> None:
         """Wait until it has ended; kill it after `give_up` (time.monotonic)."""
-        # Its pipe closes when it ends, which is noticed at once, where `wait` polls. But a process
-        # that a handler has forked may hold the other end open for longer.
+        # The pipe closes when the worker ends, and this is noticed at once, whereas `wait` polls.
+        # But a process that a handler has forked may hold the other end open for longer.
         while self._thread.is_alive() and self.process.poll() is None:
             left = give_up - time.monotonic()
             if left <= 0:
@@ -149,14 +149,16 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     """Start a worker that uses these descriptors."""
     flags = ["-O"] * sys.flags.optimize
-    # Blocked until the worker handles them (`worker_main.main`), and in this thread meanwhile.
+    # The worker starts with these signals blocked, until it handles them (`worker_main.main`).
+    # Until it is started, they are blocked in this thread too.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, protocol.SIGNALS)
     try:
         return subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
             [sys.executable, *flags, "-c", _BOOT, str(worker_in), str(worker_out), *sys.path],
             pass_fds=(worker_in, worker_out),
             stdin=subprocess.DEVNULL,
-            # It loads the updater again, which may have changed the current directory by now.
+            # The worker loads the updater again, which may have changed the run's current directory
+            # by now.
             cwd=folder or None,
             env={**os.environ, **({"DATASTORE_EMULATOR_HOST": address} if address else {})},
             # A Ctrl-C on the terminal reaches only the run, which decides what workers do.

@@ -39,7 +39,7 @@ DONE, HANDLED_AGAIN, RETRYING, PRINTED, REFUSED, COMMITS, HINTS = range(7)
 its client, for the first time · (HINTS, what was noticed about the updater's code)"""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""The run decides what a signal means, also where every process receives it."""
+"""The run decides what a signal means, even if every process receives it."""
 
 _LENGTH = struct.Struct("<Q")
 
@@ -63,7 +63,7 @@ class WorkerSetup:
     """Note with each write what it replaces."""
 
     def packed(self) -> tuple[Any, ...]:
-        """As plain data, which marshal can write."""
+        """The setup as plain data, which marshal can write."""
         query = self.query
         return (
             self.spec, self.checksum, dict(self.params), astuple(self.target), self.address,
@@ -102,10 +102,10 @@ class Reader:
         # Not a file object: at exit Python would wait for its lock, which a reading thread holds.
         self._descriptor = descriptor
         self._ahead = bytearray()
-        """Read from the pipe, and not returned yet."""
+        """What was read from the pipe and not returned yet."""
 
     def read(self) -> tuple[Any, ...] | None:
-        """The next frame; None when the other end is closed."""
+        """The next frame; None if the other end is closed."""
         size = _LENGTH.size
         if not self._fill(size):
             return None
@@ -113,14 +113,14 @@ class Reader:
         if not self._fill(end):
             return None
         with memoryview(self._ahead) as ahead:
-            content: tuple[Any, ...] = marshal.loads(ahead[size:end])  # noqa: S302 - written by our own other end
+            content: tuple[Any, ...] = marshal.loads(ahead[size:end])  # noqa: S302 - our own pipe
         del self._ahead[:end]
         return content
 
     def _fill(self, size: int) -> bool:
-        """Read until this many bytes are there; False when the pipe ends before."""
+        """Read until this many bytes are there. Returns False if the pipe ends before that."""
         while len(self._ahead) < size:
-            # As much as there is: each read has to wait for the interpreter's lock.
+            # Read as much as there is: each read has to wait for the interpreter's lock.
             part = os.read(self._descriptor, READ_BYTES)
             if not part:
                 return False
@@ -138,8 +138,8 @@ class Writer:
         self._descriptor = descriptor
         self._lock = threading.Lock()
         self.is_ours = True
-        """False in a process that a handler has forked. If that returns from the handler, it exits
-        where it would send."""
+        """False in a process that a handler has forked. If such a process returns from the handler,
+        it exits instead of sending."""
 
     def send(self, *content: Any) -> None:
         """Raises BrokenPipeError when the other end is closed."""

@@ -1,11 +1,12 @@
-"""Notices what an updater keeps from one entity to the next in a worker process.
+"""Notices state that an updater keeps from one entity to the next in a worker process.
 
 Each worker has its own copy, and the run sees none of them: a counter on `self` counts only some of
-the entities, and `finish` sees 0. It looks at attributes of the updater and its classes, and at the
-globals of its module: numbers that the source adds to, and collections that grow or change. What is
-made with the first entity counts as preparation, and what is named a cache is taken for one.
+the entities, and `finish` sees 0. The watch checks attributes of the updater and its classes, and
+the globals of its module: numbers that the source adds to, and collections that grow or change.
+What is made with the first entity counts as preparation, and what is named like a cache is taken
+for one.
 
-Not seen: what is kept inside other objects or other modules, in closures, iterators and files;
+Not noticed: what is kept inside other objects or other modules, in closures, iterators and files;
 changes in a collection of more than MOST items that leave its length as it is.
 """
 
@@ -24,7 +25,7 @@ from bulkup.core.places import Place, in_brackets
 from bulkup.engine.hints import Hints
 
 MOST = 1_000
-"""Items of a collection that are compared."""
+"""A collection with more items is compared by its length only."""
 
 _NUMBERS = int, float
 _COLLECTIONS = list, dict, set, deque, bytearray, Counter, OrderedDict, defaultdict
@@ -36,10 +37,11 @@ class StateWatch:
         self._updater = updater
         self._hints = hints
         self._before: dict[str, Any] | None = None
-        """By attribute or variable: its number, or its collection and a copy of that."""
+        """By attribute or variable: its number; or its collection, with the length and a copy of
+        it."""
 
     def begin(self) -> None:
-        """The first entity is handled."""
+        """Call this when the first entity was handled."""
         if self._before is None:
             self._before = {name: _state(value) for name, value in self._values()}
 
@@ -86,12 +88,12 @@ def _has_changed(state: Any, value: Any) -> bool:
         return type(state) is type(value) and bool(state != value)
     collection, length, then = state
     if value is not collection:
-        return False  # another one, perhaps made for each entity
+        return False  # a different collection, perhaps made for each entity
     if len(value) != length:
         return True
     try:
         return then is not None and bool(then != value)
-    except Exception:  # items of the user's own may not be comparable, such as arrays of numpy
+    except Exception:  # the user's items may not be comparable, such as numpy arrays
         return False
 
 

@@ -2,7 +2,7 @@
 
 A worker reads entities from a pipe, calls the handler for each, and sends back the writes that the
 handler asked for. Reading pages, committing, and all of a run's guarantees stay in the run's
-process (`engine/pool/pool.py`). A worker ends when that process ends, in whatever way.
+process (`engine/pool/pool.py`). A worker ends when that process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Worker:
         if isinstance(self._handler, AsyncHandler):
             self._handler.close()
         # The listening thread keeps this object alive to the end, but what the updater has left
-        # open is to be closed now.
+        # open must be closed now.
         del self._handler, self._state
 
     def _forked(self) -> None:
@@ -119,7 +119,8 @@ class Worker:
     # --- the updater ---
 
     def _make_handler(self, setup: WorkerSetup, number: int) -> AnyHandler:
-        """The same updater as in the run, on the same target. Raises BulkupError."""
+        """Make the handler of the same updater as in the run, on the same target. Raises
+        BulkupError."""
         global IS_LOADING
         info = setup.target
         target = resolve(

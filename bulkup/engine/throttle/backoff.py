@@ -50,12 +50,13 @@ class Backoff:
         self._aborts_borne = 0.0
         self._latencies: deque[float] = deque(maxlen=SMOOTHED_OVER)
         self._lows: deque[tuple[float, float]] = deque()
-        """Times and latencies. Latencies increase, so the first is the lowest."""
+        """Times and latencies. Latencies increase from first to last, so the first is the lowest.
+        """
         self._high_since: float | None = None
 
     def refused(self, code: str, now: float, allowed: float) -> bool:
-        """Returns whether the rate was lowered. `allowed`: the rate at which the refused commits
-        were sent."""
+        """Note a refused commit. Returns whether the rate was lowered. `allowed`: the rate at which
+        the refused commits were sent."""
         if code not in REFUSALS:
             return False
         if code == "ABORTED" and self._aborts_borne >= 1:
@@ -64,8 +65,8 @@ class Backoff:
         return self._slow(code, now, allowed)
 
     def answered(self, latency_s: float, now: float, allowed: float, ceiling: float) -> bool:
-        """Returns whether the rate was lowered. `ceiling`: the rate that would be allowed without
-        trouble."""
+        """Note an answered commit. Returns whether the rate was lowered. `ceiling`: the rate that
+        would be allowed without trouble."""
         self._aborts_borne = min(1.0, self._aborts_borne + ABORTS_BORNE)
         self._latencies.append(latency_s)
         if len(self._latencies) >= JUDGED_BY and self._is_high(now):

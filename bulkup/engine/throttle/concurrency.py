@@ -27,14 +27,16 @@ class Concurrency:
         self._fixed = fixed
         self._latency = 0.0
         self._answers = 0
-        """Since the last change. It shows only once as many are answered as are in flight."""
+        """Answers since the last change. Its effect shows only after as many answers as commits are
+        in flight."""
         self._before: tuple[int, float] | None = None
-        """The number before the last change and its throughput; None: the change was judged."""
+        """The number before the last change and its throughput; None if the change was judged."""
         self._pause = 0
         """Answers to wait for before the number grows again."""
 
     def tune(self, fixed: int | None) -> None:
-        """Another fixed number from now on; None: one that adapts, beginning with what it is."""
+        """Use this fixed number from now on; None: a number that adapts, beginning with the current
+        one."""
         if fixed == self._fixed:
             return
         self._fixed = fixed
@@ -43,14 +45,14 @@ class Concurrency:
         self._change(self.value if fixed is None else fixed)
 
     def answered(self, seconds: float) -> None:
-        """A commit that was sent only once was answered after this time."""
+        """Note that a commit that was sent only once was answered after this time."""
         self._answers += 1
         self._pause -= 1
         self._latency += _SMOOTHING * (seconds - self._latency) if self._latency else seconds
 
     def waited_for(self, shards: int = 1) -> None:
-        """A page has to wait, because its shard has as many commits in flight as it may have.
-        `shards`: how many shards have commits in flight."""
+        """Note that a page has to wait, because its shard has as many commits in flight as it may
+        have. `shards`: how many shards have commits in flight."""
         if self._fixed is not None or self._answers < self.value * shards:
             return
         throughput = self.value / max(self._latency, 1e-6)

@@ -64,7 +64,7 @@ class Ramp:
     def judge(
         self, operations: float, unix: float, *, slowed: bool, window_s: float = WINDOW_S
     ) -> None:
-        """A window has ended."""
+        """Judge how far the rate was used in a window that has ended."""
         share = operations / (self.rate * window_s)
         self.is_used = slowed or share >= EARNS
         if share >= KEEPS:
@@ -88,7 +88,7 @@ class Ramp:
 
 def ramp_seconds(operations: int, fastest: float) -> float:
     """How long this many operations take at least, from a cold start, for a sender that could send
-    `fastest` a second; infinite: any number."""
+    `fastest` a second; infinite: no limit."""
     seconds, rate = 0.0, RAMP_FROM
     left = float(operations)
     while rate < fastest and left > rate * RAMP_EVERY_S:

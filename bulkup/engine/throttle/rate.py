@@ -45,7 +45,7 @@ class RateLimiter:
     ) -> None:
         self._clock = clock
         self._own_ramp = Ramp(warm, clock.unix()) if ramps else None
-        """Also while the limit is off."""
+        """Kept even while the limit is off."""
         self._ramp: Ramp | None
         self._is_limited: bool
         """Without a limit the rate stays infinite: there is nothing that backoff could lower."""
@@ -53,12 +53,12 @@ class RateLimiter:
         self._backoff = Backoff()
         self._size = BatchSize()
         self._batch = 0
-        """Entities in the batches that are being made; 0: nobody has asked yet."""
+        """Entities in the batches that are being made; 0 if nobody has asked yet."""
         self._at = self._window_from = clock.monotonic()
         self._room = 0.0
         """Operations that may be sent now. Negative after some were sent without asking."""
         self._used = 0.0
-        """Operations of this window, without the room that was lost unused."""
+        """Operations that this window had room for, without the room that was lost unused."""
         self._asked = 0
         """The largest number of operations that a sender is waiting to send at once."""
 
@@ -69,7 +69,7 @@ class RateLimiter:
         self._is_limited = self._max_rate < math.inf or self._ramp is not None
 
     def tune(self, rate: MaxRate) -> None:
-        """From now on this is the user's limit."""
+        """Use this as the user's limit from now on."""
         if rate == self.max_rate:
             return
         now = self._advance()
@@ -110,7 +110,7 @@ class RateLimiter:
         return missing / self._rate if missing > CLOSE_ENOUGH else 0.0
 
     def spend(self, operations: int) -> None:
-        """This many operations are sent now.
+        """Note that this many operations are sent now.
 
         Operations that are sent without asking (a commit sent again, say) are a debt, which the
         next ones wait for.
@@ -123,15 +123,17 @@ class RateLimiter:
     # --- what the server says ---
 
     def refused(self, code: str) -> None:
-        """An attempt has failed with this status. Only RESOURCE_EXHAUSTED and ABORTED slow the run.
+        """Note that an attempt has failed with this status. Only RESOURCE_EXHAUSTED and ABORTED
+        slow the run.
 
-        Not for requests that are refused because of their own size.
+        Do not call it for requests that are refused because of their own size.
         """
         if self._is_limited and self._backoff.refused(code, self._advance(), self._rate):
             self._restart_step()
 
     def answered(self, operations: int, latency_s: float) -> None:
-        """A commit of this many operations was applied, this long after it was (last) sent."""
+        """Note that a commit of this many operations was applied, this long after it was (last)
+        sent."""
         now = self._advance()
         if self._batch:
             self._size.answered(operations, latency_s, now, self._batch)
@@ -167,8 +169,8 @@ class RateLimiter:
         return f"ramp-up {_number(rate)}/s, next step in {_minutes(left)}"
 
     def why(self) -> str:
-        """What sets the rate limit in force, in words that stay the same while it does; empty: no
-        limit."""
+        """What sets the rate limit in force, in words that stay the same while it does; empty if
+        there is no limit."""
         if not self._is_limited:
             return ""
         self._advance()
@@ -179,7 +181,7 @@ class RateLimiter:
         )
 
     def warm(self) -> Warm | None:
-        """For the next runner of this run; None without a ramp."""
+        """What the ramp has reached, for the next runner of this run; None without a ramp."""
         ramp = self._ramp
         if ramp is None:
             return None

@@ -24,8 +24,8 @@ again by protobuf."""
 class Decoder:
     """Decodes the entities of an export.
 
-    `to`: the database that replaces the export's own in every key, also in keys that are values
-    and in those of entities that are values. Keys of other databases stay as they are.
+    `to`: the database that replaces the export's own in every key, including keys that are values
+    and keys of entities that are values. Keys of other databases are unchanged.
     """
 
     def __init__(self, to: Database | None = None) -> None:
@@ -72,12 +72,12 @@ class Decoder:
                 if name in arrays:
                     out = arrays[name].add()
                 elif prop.multiple or name in properties:
-                    # Emulators make an array of values with the same name, too.
+                    # Emulators also turn several values with the same name into an array.
                     out = self._array(arrays, properties, name).add()
                 else:
                     out = properties[name]
                 if prop.meaning == meanings.VECTOR and prop.multiple:
-                    # In the API the array has the meaning, in an export each of its numbers.
+                    # In the API the array has the meaning; in an export each of its numbers has it.
                     properties[name].meaning = meanings.VECTOR
                     properties[name].exclude_from_indexes = True
                     self._value(out, prop, True, depth)
@@ -197,7 +197,7 @@ class Decoder:
 
 
 _MAX_PARTITIONS = 1000
-"""Kept for all keys of a namespace; exports may have any number of them."""
+"""Partition messages kept for reuse. An export may have any number of namespaces."""
 
 USER_FIELDS = {
     "email": "email",
@@ -206,5 +206,5 @@ USER_FIELDS = {
     "federated_identity": "federated_identity",
     "federated_provider": "federated_provider",
 }
-"""Properties of a user in the API, and the fields of an exported one."""
+"""Properties of a user in the API, and the matching fields of an exported user."""
 REQUIRED_OF_USERS = ("email", "auth_domain")

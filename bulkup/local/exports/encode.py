@@ -1,7 +1,7 @@
 """`Entity` messages of the API to exported entities: the reverse of `decode.py`.
 
-The bytes are those of Google's emulators for the same entity, with the properties in the order of
-their names: two exports of the same data are the same.
+The bytes are those of Google's emulators for the same entity, with the properties sorted by name,
+so that two exports of the same data are identical.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def _fill(proto: Any, entity: Any, project: str) -> None:
 
 
 def _add(proto: Any, name: str, value: Any, project: str, array: Any = None) -> None:
-    """Add a value to the indexed properties or to the others; `array`: it is an element of that."""
+    """Add a value to the indexed or to the unindexed properties. `array`: the array it is an
+    element of."""
     raw = value.exclude_from_indexes or (array is not None and array.exclude_from_indexes)
     group = proto.raw_property if raw else proto.property
     prop = group.add(name=name, multiple=array is not None)
@@ -124,7 +125,7 @@ def _entity(prop: Any, value: Any, project: str) -> None:
 
 
 def _reference(reference: Any, path: Any, key: Any, project: str) -> None:
-    """`project`: used for keys that name none."""
+    """`project`: the project of keys that do not name one."""
     partition = key.partition_id
     reference.app = partition.project_id or project
     if partition.namespace_id:

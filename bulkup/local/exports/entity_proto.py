@@ -2,8 +2,8 @@
 
 Entities are stored in the form of App Engine's first API. No library that can be installed beside
 google-cloud-datastore has it, so the descriptors are built here. Two declarations differ from
-Google's, without changing any byte: required fields as optional, because an entity inside another
-one has only some of them, and the types of a value as a oneof.
+Google's, without changing any byte: required fields are optional, because an entity inside another
+one has only some of them, and the types of a value are a oneof.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def _group(message: Any, name: str, number: int, kind: Any, *, repeated: bool = 
 
 
 def text(field: str | bytes) -> str:
-    """A string field that was parsed. protobuf's C implementation returns bytes that are not UTF-8
-    unchanged. Raises UnicodeDecodeError."""
+    """A parsed string field as a string. protobuf's C implementation returns bytes that are not
+    UTF-8 unchanged. Raises UnicodeDecodeError."""
     return field if isinstance(field, str) else str(field, "utf-8")
 
 

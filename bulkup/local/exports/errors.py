@@ -9,8 +9,8 @@ from bulkup.core.visible import visible
 class ExportError(BulkupError):
     """A file of an export is missing, damaged, cut off, or of another version of the format.
 
-    `file`: as the user knows it, a path or a URL; `offset`: of the damage, in bytes from the
-    beginning of the file, or None where the file as a whole is meant.
+    `file`: the path or URL, as the user knows it. `offset`: where the damage is, in bytes from the
+    beginning of the file, or None for the file as a whole.
     """
 
     def __init__(self, reason: str, file: str, offset: int | None = None, *, advice: str) -> None:

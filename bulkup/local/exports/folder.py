@@ -41,12 +41,13 @@ class Exported(NamedTuple):
     offset: int
     """Offset of the entity's record in its file, in bytes."""
     end: int
-    """Where the record ends: the bytes of the file that have been read."""
+    """Where the record ends: how many bytes of the file have been read."""
 
 
 @dataclass(frozen=True)
 class ExportFile:
-    """A file of entities. The metadata promises a number of entities for its part only."""
+    """A file of entities. The metadata promises a number of entities for its part, not for the
+    file."""
 
     name: str
     """Relative to the export's folder, such as `all_namespaces/all_kinds/output-0`."""
@@ -54,7 +55,7 @@ class ExportFile:
     size: int = 0
     """In bytes."""
     stamp: str = ""
-    """Of the file when the export was opened."""
+    """`Source.stamp` of the file when the export was opened."""
 
 
 class Export:
@@ -84,18 +85,18 @@ class Export:
 
     @property
     def promised_bytes(self) -> int:
-        """The size of all files of entities, as the metadata has it."""
+        """The total size of the entity files, according to the metadata."""
         return sum(part.bytes for part in self.parts)
 
     @property
     def bytes(self) -> int:
-        """The size of all files of entities."""
+        """The total size of the entity files."""
         return sum(file.size for file in self.files)
 
     @property
     def fingerprint(self) -> str:
         """Differs from that of every other export: a hash of the overall metadata and of all
-        `*.export_metadata` files, which name the moment of the export. 64 hexadecimal digits."""
+        `*.export_metadata` files, which include the time of the export. 64 hexadecimal digits."""
         return self._fingerprint
 
     @cached_property
@@ -111,12 +112,12 @@ class Export:
     def entities(self, to: Database | None = None) -> Iterator[Exported]:
         """All entities, file by file, as a stream: memory holds one entity and 1 MiB.
 
-        `to`: the project and database that replaces the export's own in every key, also in keys
-        that are values, and in those of entities that are values. Keys of other databases stay.
+        `to`: the project and database that replace the export's own in every key, including keys
+        that are values and keys of entities that are values. Keys of other databases are unchanged.
 
-        Raises ExportError for whatever is damaged, at the latest after the last entity of a part
-        when it does not have as many entities as promised. So what was yielded of a part is whole
-        only when the next part begins, or the iterator ends.
+        Raises ExportError for any damage. If a part does not have as many entities as promised,
+        this is raised only after its last entity. So a part is known to be whole only when the next
+        part begins or the iterator ends.
         """
         for part, files in groupby(self.files, lambda file: file.part):
             found = 0
@@ -129,9 +130,10 @@ class Export:
     def read(
         self, file: ExportFile, to: Database | None = None, *, skip: int = 0
     ) -> Iterator[Exported]:
-        """The entities of one file, without comparing their number: see `check_counts`.
+        """The entities of one file. Their number is not checked; see `check_counts`.
 
-        `skip`: the first ones are read and their checksums verified, but they are not yielded.
+        `skip`: how many entities at the beginning are not yielded. Their checksums are still
+        verified.
 
         Raises ExportError for damage, and if the file was written since the export was opened;
         OSError if the file cannot be read now.
@@ -144,7 +146,8 @@ class Export:
         self._check_unchanged(file)
 
     def _check_unchanged(self, file: ExportFile, cause: Exception | None = None) -> None:
-        """What was read of a file that changed meanwhile may be of two exports."""
+        """Raise ExportError if a file changed while it was read: its data may be from two
+        exports."""
         shown = self.source.shown(file.name)
         try:
             same = self.source.stamp(file.name, now=True) == file.stamp
@@ -153,7 +156,7 @@ class Export:
             raise ExportError(reason, shown, advice=_AT_REST) from cause or error
         except OSError:
             if cause is not None:
-                return  # which says more
+                return  # `cause` says more
             raise
         if not same:
             reason = "it was written while the export was read"
@@ -176,8 +179,8 @@ class Export:
                 yield Exported(entity, file.name, offset, end)
 
     def check_counts(self, part: Part, found: int) -> None:
-        """Raise ExportError unless as many entities were found in the files of a part as promised:
-        a file that is cut off between two entities looks whole."""
+        """Raise ExportError unless the files of a part have as many entities as promised. Otherwise
+        a file that is cut off between two entities would look whole."""
         if found != part.entities:
             raise ExportError(
                 f"it promises {part.entities:,} entities, and its files have {found:,}",
@@ -221,7 +224,8 @@ def open_export(place: str | Path | Source) -> Export:
 
 
 def _overall(source: Source) -> str:
-    """The name of the only file with overall metadata."""
+    """The name of the one file with overall metadata. Raises UsageError if there is not exactly
+    one."""
     shown = visible(source.shown(""))
     try:
         found = source.find(OVERALL_SUFFIX)

@@ -28,8 +28,8 @@ class BucketFolder:
     """The `Source` at `gs://BUCKET/FOLDER`, or at the address of an export's overall metadata.
 
     Raises UsageError if the address is not valid or bulkup[gcs] is not installed, TargetError
-    without credentials. Its methods raise OSError for what Cloud Storage refuses, and if it cannot
-    be reached.
+    without credentials. Its methods raise OSError if Cloud Storage refuses a request or cannot be
+    reached.
     """
 
     def __init__(self, address: str) -> None:
@@ -37,7 +37,7 @@ class BucketFolder:
         if not bucket:
             raise UsageError(f"{visible(address)} is not an address; write gs://BUCKET/FOLDER")
         self._only = ""
-        """The one file that the address names."""
+        """The file that the address names; empty if it names a folder."""
         if path.endswith(_SUFFIX):
             path, _, self._only = path.rpartition("/")
         self._folder = path.strip("/") + "/" if path.strip("/") else ""
@@ -74,7 +74,7 @@ class BucketFolder:
 
     def _known(self, name: str) -> Any:
         if name not in self._listed:
-            # One request for a thousand files, not one for each.
+            # One request per thousand files, not one per file.
             part, _, _ = name.rpartition("/")
             for blob in self._list(f"{self._folder}{part}/" if part else self._folder).blobs:
                 self._listed[self._relative(blob.name)] = blob
@@ -83,7 +83,7 @@ class BucketFolder:
         return self._listed[name]
 
     def _list(self, folder: str, delimiter: str | None = None) -> _Listing:
-        """Everything below a folder, or only what is in it."""
+        """Everything below a folder or, with a `delimiter`, only what is directly in it."""
         with _as_os_error(self._address):
             found = self._client.list_blobs(
                 self._bucket, prefix=folder, delimiter=delimiter, timeout=_TIMEOUT_S
@@ -114,7 +114,7 @@ class _Object(io.RawIOBase):
 
     def __init__(self, folder: BucketFolder, blob: Any, shown: str) -> None:
         self._folder = folder
-        """Its connections are closed when it is garbage-collected."""
+        """Kept alive here: its connections are closed when it is garbage-collected."""
         self._blob = blob
         self._shown = shown
         self._at = 0
@@ -130,7 +130,7 @@ class _Object(io.RawIOBase):
             chunk = self._blob.download_as_bytes(
                 start=self._at,
                 end=self._at + wanted - 1,
-                # Of a part, Cloud Storage knows no checksum; the records have their own.
+                # Cloud Storage has no checksum for part of an object; the records have their own.
                 checksum=None,
                 raw_download=True,
                 if_generation_match=self._blob.generation,
@@ -156,7 +156,7 @@ def _client(address: str) -> Any:
     from google.auth.exceptions import GoogleAuthError
 
     try:
-        # The project matters only to what creates buckets.
+        # The project matters only for creating buckets.
         client = Client(project=None)
     except (GoogleAuthError, OSError) as error:
         raise TargetError(
@@ -168,8 +168,8 @@ def _client(address: str) -> Any:
 
 
 def _read_refusal(answer: Any, **_: Any) -> None:
-    """Google's client does not read the answers to downloads that failed, which leaves their
-    connections open."""
+    """Read the answer to a failed download. Google's client does not, which leaves its connection
+    open."""
     if answer.status_code >= 400:
         _ = answer.content
 
@@ -194,6 +194,6 @@ def _as_os_error(shown: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what Google's client says, which may hold whole pages."""
+    """The first line of the message from Google's client, which may be pages long."""
     lines = str(getattr(error, "message", "") or error).strip().splitlines()
     return visible(lines[0][:300]) if lines else type(error).__name__

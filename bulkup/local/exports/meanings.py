@@ -7,7 +7,7 @@ some of them, and keeps others as `Value.meaning`.
 from __future__ import annotations
 
 TIMESTAMP = 7
-"""Of an integer: microseconds since 1970."""
+"""For an integer: microseconds since 1970."""
 POINT = 9
 BLOB = 14
 TEXT = 15
@@ -20,18 +20,18 @@ VECTOR = 31
 USER = 20
 ZLIB = 22
 PLAIN_POINT = 23
-"""Of a geo point that is exported without a meaning."""
+"""For a geo point that is exported without a meaning."""
 
 ZLIB_URI = "ZLIB"
 """`Property.meaning_uri` of a compressed blob."""
 
 STRINGS = frozenset((1, 2, 3, 4, 5, 6, 8, 10, 11, 12, TEXT, 17, 18))
-"""Of strings: the same in both."""
+"""Meanings of strings, the same in exports and in the API."""
 PERCENT = 13
 INTEGERS = {4: 29, 5: 30, PERCENT: PERCENT, TIMESTAMP: TIMESTAMP}
-"""Of integers, exported and in the API. The first two as measured on both of Google's emulators;
-a time stays an integer if it is not in the years 1 to 9999."""
+"""Meanings of integers: in exports, and in the API. The first two are as measured on both of
+Google's emulators. A timestamp outside the years 1 to 9999 stays an integer."""
 
 MIN_MICROS = -62_135_596_800_000_000
 MAX_MICROS = 253_402_300_799_999_999
-"""The years 1 to 9999, which a timestamp can be in."""
+"""The years 1 to 9999, the range of a timestamp."""

@@ -41,7 +41,7 @@ class Part:
     entities: int
     """How many are promised."""
     bytes: int
-    """How many bytes of files are promised."""
+    """How many bytes its files are promised to have."""
 
 
 def read_overall(source: Source, name: str, note: Callable[[bytes], None]) -> tuple[Part, ...]:
@@ -89,7 +89,7 @@ def _part(pointer: Any, folder: PurePosixPath, shown: str) -> Part:
 
 
 def read_part(source: Source, part: Part, note: Callable[[bytes], None]) -> list[str]:
-    """The files of entities of a part, relative to the export's folder. Raises ExportError."""
+    """The entity files of a part, relative to the export's folder. Raises ExportError."""
     shown = source.shown(part.name)
     try:
         with source.open(part.name) as stream:
@@ -106,7 +106,7 @@ def read_part(source: Source, part: Part, note: Callable[[bytes], None]) -> list
 
 
 def _inside(folder: PurePosixPath, name: str, shown: str) -> str:
-    """A listed file; only those below the folder belong to the export."""
+    """The path of a listed file. Raises ExportError for a file outside the export's folder."""
     path = PurePosixPath(entity_proto.text(name))
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
         raise damaged(f"it lists a file outside the export: {visible(name)}", shown, None)
@@ -114,7 +114,7 @@ def _inside(folder: PurePosixPath, name: str, shown: str) -> str:
 
 
 def unreadable(error: OSError, shown: str) -> ExportError:
-    """A file that the metadata lists, but that cannot be read."""
+    """The error for a file that the metadata lists but that cannot be read."""
     if isinstance(error, FileNotFoundError):
         reason = "the export's metadata lists this file, but it is missing"
         return ExportError(reason, shown, advice="copy the whole export")

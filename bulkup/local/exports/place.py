@@ -13,5 +13,5 @@ class Database(NamedTuple):
 
 
 def project_of(app: str) -> str:
-    """The project of an app id, which has the letter of its region before it: `s~project`."""
+    """The project in an app id, which begins with the letter of its region: `s~project`."""
     return app.rpartition("~")[2]

@@ -1,10 +1,10 @@
 """LevelDB's log format, in which the files of an export are written.
 
 A log is a sequence of blocks of 32,768 bytes, the last of which may be shorter. A record is one
-fragment in one block, or several, one in each of consecutive blocks. Before each fragment there is
-a header of 7 bytes: a masked CRC-32C of the type and the fragment's bytes, their number (2 bytes),
-and the type: the whole record, or its first, a middle, or its last fragment. Fewer than 7 bytes at
-the end of a block are zero. Google's service also fills the last block with zeros.
+fragment in one block, or several fragments, one in each of consecutive blocks. Each fragment
+follows a header of 7 bytes: a masked CRC-32C of the type and the fragment's bytes, their number (2
+bytes), and the type (the whole record, or its first, a middle, or its last fragment). Fewer than 7
+bytes at the end of a block are zero. Google's service also fills the last block with zeros.
 
 https://github.com/google/leveldb/blob/main/doc/log_format.md
 """
@@ -22,7 +22,8 @@ from bulkup.local.exports.errors import damaged
 BLOCK_BYTES = 32_768
 HEADER_BYTES = 7
 MAX_RECORD_BYTES = 64 << 20
-"""Far more than an entity, which has at most 1 MiB: damage must not exhaust memory."""
+"""Far more than an entity, which has at most 1 MiB. The limit keeps damage from exhausting
+memory."""
 
 _READ_BYTES = 32 * BLOCK_BYTES
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
@@ -37,7 +38,7 @@ _CUT = "the file ends within a record"
 
 
 def _masked(crc: int) -> int:
-    """As stored: the CRC of bytes that contain CRCs would be a weak one."""
+    """A CRC as it is stored. It is masked because the CRC of bytes that contain CRCs is weak."""
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -55,11 +56,11 @@ class Record(NamedTuple):
 def read_records(stream: IO[bytes], file: str) -> Iterator[Record]:
     """The records of a log, read once from its beginning to its end.
 
-    Memory holds one record and 1 MiB. A log that ends between two records is a log: whoever reads
-    it compares their number with what was promised.
+    Memory holds one record and 1 MiB. A log that ends between two records is valid, so the caller
+    must compare their number with what was promised.
 
     `file`: its name in messages. Raises ExportError, with the offset of the damaged fragment, for
-    each byte that the format does not have there and each checksum that does not match; OSError,
+    any byte that the format does not allow there and any checksum that does not match; OSError,
     with `file`, if the stream cannot be read now.
     """
     reading = _Reading(file)
@@ -94,7 +95,7 @@ def _chunks(stream: IO[bytes], file: str) -> Iterator[bytes]:
 
 
 class _Reading:
-    """Where a reader is: within a record that began in an earlier block, or not."""
+    """The state of a reader: whether it is within a record that began in an earlier block."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -128,7 +129,7 @@ class _Reading:
             raise damaged(_NO_RECORD if size == BLOCK_BYTES else _CUT, self._file, base + at)
 
     def _is_padding(self, block: bytes, at: int) -> bool:
-        """Whether the rest of a block is filled with zeros. A block of nothing else is damage."""
+        """Whether the rest of a block is zero padding. A block of zeros only is damage."""
         fills = at > 0 and len(block) == BLOCK_BYTES and not self._begun
         return fills and not any(block[at:])
 
@@ -169,7 +170,7 @@ class RecordWriter:
         """Size of the file so far, in bytes."""
 
     def write(self, data: bytes) -> None:
-        """Add a record. Raises OSError, ValueError if it is larger than a reader accepts."""
+        """Add a record. Raises OSError, and ValueError if it is larger than a reader accepts."""
         if len(data) > MAX_RECORD_BYTES:
             raise ValueError(f"a record has at most {MAX_RECORD_BYTES >> 20} MiB")
         out: list[bytes] = []

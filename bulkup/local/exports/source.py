@@ -23,8 +23,9 @@ class Source(Protocol):
         """The size of a file in bytes. Raises FileNotFoundError and other OSErrors."""
 
     def stamp(self, name: str, *, now: bool = False) -> str:
-        """Differs from an earlier one if a file was written since. What is asked `now` may not come
-        from what is known about the folder. Raises FileNotFoundError and other OSErrors."""
+        """A string that differs from an earlier one if the file was written since. With `now`, it
+        must be fetched anew, not taken from what is known about the folder. Raises
+        FileNotFoundError and other OSErrors."""
 
     def open(self, name: str) -> IO[bytes]:
         """A file's content as a stream that is read once, from its beginning to its end.
@@ -33,11 +34,11 @@ class Source(Protocol):
         """
 
     def shown(self, name: str) -> str:
-        """A file as the user knows it: a path or a URL. With an empty `name`: the folder's."""
+        """A file as the user knows it: a path or a URL. An empty `name` stands for the folder."""
 
 
 class LocalFolder:
-    """A folder of this machine."""
+    """A folder on this machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

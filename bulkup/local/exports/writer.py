@@ -42,11 +42,11 @@ class ExportWriter:
     block, there is no folder. A killed process leaves a hidden one, `.NAME.*.partial`. Files have
     mode 0600, folders 0700.
 
-    `kinds`: what the metadata promises; each of these kinds gets its own part, as
-    `gcloud datastore export --kinds` does. Empty: all kinds, in one part.
+    `kinds`: the kinds that the metadata promises; each gets its own part, as with
+    `gcloud datastore export --kinds`. Empty: all kinds, in one part.
 
-    Raises UsageError if the folder exists and is not empty or cannot be created there, StateError
-    if it cannot be written.
+    Raises UsageError if the folder exists and is not empty, or if its parent does not exist;
+    StateError if it cannot be written.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ExportWriter:
 
     @property
     def bytes(self) -> int:
-        """The size of the files of entities so far, in bytes."""
+        """The size of the entity files so far, in bytes."""
         return sum(part.size for part in self._parts.values())
 
     @property
@@ -225,7 +225,7 @@ class _Part:
 
 
 def _file_name(kind: str) -> str:
-    """A kind as part of a file's name. The metadata has the name of the file, so any name works."""
+    """A kind as part of a file's name. The metadata lists the file's name, so any name works."""
     name = quote(kind, safe=" !#$&'()+,;=@[]^{}~")
     return name if len(name) <= 200 else name[:160] + f"~{crc32(kind.encode()):08x}"
 

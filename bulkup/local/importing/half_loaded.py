@@ -1,12 +1,12 @@
 """The file beside FILE that is being filled, and how it becomes FILE.
 
 FILE-loading is a file of the embedded Datastore, except for the mark in its header, which keeps
-others from opening it. Each batch is one transaction, which also records how far the load is. So
-whenever the process ends, even by a power failure, the two agree, and the next load resumes there.
-The last transaction replaces the mark, and the whole file is renamed to FILE: there is no FILE
-until it is complete.
+others from opening it. Each batch is one transaction, which also records the load's progress. So
+whenever the process ends, even by a power failure, data and progress agree, and the next load
+resumes there. The last transaction replaces the mark, and then the whole file is renamed to FILE,
+so FILE never holds an incomplete load.
 
-All entities get the same version, that of the load's beginning: nobody can have seen some of them
+All entities get the same version, the time when the load began: nobody can have seen some of them
 without the others.
 """
 
@@ -41,8 +41,8 @@ from bulkup.local.rows import Change, Rows
 from bulkup.local.sql import stored_rows
 
 _NOTES = "CREATE TABLE import(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
-"""`identity` and `version`. In a half-loaded file also `progress`, and `indexed` once it has its
-index; in a whole one `report`."""
+"""Holds `identity` and `version`. A half-loaded file also has `progress`, and `indexed` once its
+index exists; a whole one has `report`."""
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")
 
 
@@ -60,12 +60,12 @@ class New(NamedTuple):
 
 
 class Found(Enum):
-    """What an earlier attempt has left."""
+    """What an earlier attempt left behind."""
 
     NOTHING = 0
     SAME = 1
     ANOTHER = 2
-    """Of another export, or with other options. It was deleted."""
+    """A load of another export, or with other options. It was deleted."""
 
 
 class HalfLoadedFile:
@@ -81,9 +81,10 @@ class HalfLoadedFile:
         self._lock_file = lock(self.path)
         self._db: sqlite3.Connection | None = None
         self.progress: dict[str, Any] | None = None
-        """As the last batch left it; None: there is none yet."""
+        """As saved with the last batch; None if there is none yet."""
         self.whole: LoadReport | None = None
-        """The process was killed just before FILE-loading got its name."""
+        """The report of a complete load whose process was killed just before FILE-loading was
+        renamed."""
         self.is_finished = False
 
     def __enter__(self) -> HalfLoadedFile:
@@ -102,9 +103,10 @@ class HalfLoadedFile:
     # -- FILE ----------------------------------------------------------------------------------
 
     def earlier_load(self, identity: str, *, replace: bool) -> LoadReport | None:
-        """The report of the load that made FILE as it is now; None: FILE may be made now.
+        """The report of the load that made FILE as it is now; None if FILE may be created or
+        replaced.
 
-        Raises UsageError if FILE holds anything else, unless it is to be replaced.
+        Raises UsageError if FILE holds anything else, unless `replace` is set.
         """
         if not self.path.exists() or self.path.stat().st_size == 0:
             return None
@@ -133,9 +135,9 @@ class HalfLoadedFile:
     # -- FILE-loading --------------------------------------------------------------------------
 
     def begin(self, identity: str) -> Found:
-        """Open FILE-loading, and take `progress` from it if it is of the same load.
+        """Open FILE-loading, and take `progress` from it if it belongs to the same load.
 
-        Raises StateError, and deletes nothing, if it is not certain that a load has made it.
+        Raises StateError, and deletes nothing, if it is not certain that a load made FILE-loading.
         """
         found = Found.NOTHING
         if self.beside.exists():
@@ -196,8 +198,9 @@ class HalfLoadedFile:
             raise
 
     def write(self, batch: Sequence[New], progress: Callable[[int], dict[str, Any]]) -> None:
-        """Write a batch, and with it what `progress` returns for the number of its keys that were
-        there before, or come twice; the last one counts."""
+        """Write a batch together with its progress. `progress` is called with the number of
+        repeated keys: those already in the file, or more than once in the batch. The last entity of
+        a key wins."""
         with self._transaction() as db:
             places = [self._place(new.partition, new.kind) for new in batch]
             found = {
@@ -254,7 +257,7 @@ class HalfLoadedFile:
         assert self._db is not None
         if "indexed" in self._noted or self.whole is not None:
             return
-        # Appended pages then go into the file at once, and not into SQLite's log before.
+        # Appended pages then go straight into the file, not into SQLite's log first.
         self._db.execute("PRAGMA journal_mode = DELETE")
         with self._transaction() as db:
             insert_entries(db, self.path.parent)
@@ -277,7 +280,8 @@ class HalfLoadedFile:
 
     def _take_the_name(self) -> None:
         if self.path.exists() and self.path.stat().st_size:
-            # Its log, which may hold commits, must not be taken for a log of the new file.
+            # Empty the old file's log, which may hold commits: it must not be taken for the new
+            # file's.
             old = open_file(self.path)
             old.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             old.close()
@@ -304,6 +308,6 @@ def _note(db: sqlite3.Connection, **notes: str) -> None:
 
 
 def _notes(db: sqlite3.Connection) -> dict[str, str]:
-    """Empty for a file into which nothing was imported."""
+    """The notes in a file; empty if nothing was imported into it."""
     there = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'import'").fetchone()
     return dict(db.execute("SELECT name, value FROM import")) if there else {}

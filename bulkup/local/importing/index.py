@@ -21,7 +21,8 @@ SELECT
 FROM entities, json_tree(packed) AS one WHERE one.type = 'text'
 ORDER BY slot, value, entities.path
 """
-"""A value is a member of `packed`, or of an array there: its `path` is then `$."13"`."""
+"""A value is a member of `packed`, or an element of an array in it, whose `path` is then
+`$."13"`."""
 _STEPS_BETWEEN_SIGNALS = 200_000
 """Instructions of SQLite's virtual machine: some milliseconds."""
 
@@ -29,7 +30,7 @@ _STEPS_BETWEEN_SIGNALS = 200_000
 def insert_entries(db: sqlite3.Connection, folder: Path) -> None:
     """Insert the entries of all entities, in a transaction. There must be none yet.
 
-    `folder`: for temporary files. Passes on KeyboardInterrupt.
+    `folder`: for temporary files. Raises KeyboardInterrupt on Ctrl-C.
     """
     db.create_function("unhexed", 1, bytes.fromhex, deterministic=True)
     with _sorting_in(db, folder), _interruptible(db):
@@ -39,7 +40,8 @@ def insert_entries(db: sqlite3.Connection, folder: Path) -> None:
 @contextmanager
 def _sorting_in(db: sqlite3.Connection, folder: Path) -> Iterator[None]:
     quoted = str(folder).replace("'", "''")
-    # Otherwise in /var/tmp, which may be smaller. This setting is for the whole process.
+    # SQLite would otherwise use /var/tmp, which may be smaller. This setting affects the whole
+    # process.
     db.execute(f"PRAGMA temp_store_directory = '{quoted}'")
     try:
         yield
@@ -49,8 +51,9 @@ def _sorting_in(db: sqlite3.Connection, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _interruptible(db: sqlite3.Connection) -> Iterator[None]:
-    """Python runs signal handlers only between two of its own instructions, and drops what they
-    raise while SQLite waits for an answer."""
+    """Let Ctrl-C interrupt a long statement. Python runs signal handlers only between its own
+    instructions, such as those of a progress handler. What they raise there is dropped, and SQLite
+    stops with SQLITE_INTERRUPT."""
     db.set_progress_handler(_go_on, _STEPS_BETWEEN_SIGNALS)
     try:
         yield

@@ -22,8 +22,8 @@ from bulkup.local.status import RpcError
 
 
 def imported_body(entity: Any) -> tuple[bytes, Entries, str]:
-    """An entity's serialized form, its index entries, and why a commit would refuse it; the last is
-    empty for most."""
+    """An entity's serialized form, its index entries, and why a commit would refuse it (empty for
+    most)."""
     refusal = ""
     try:
         entries = index_entries(entity)
@@ -37,8 +37,8 @@ def imported_body(entity: Any) -> tuple[bytes, Entries, str]:
             check_entity_size(len(body))
         except RpcError as error:
             refusal = error.message
-    # Maps of protobuf have no order. Properties are numbered as they come, and a file that is
-    # loaded again must be the same.
+    # protobuf maps have no order. Properties are numbered in the order in which they come, and
+    # loading again must give the same file.
     return body, dict(sorted(entries.items())), refusal
 
 

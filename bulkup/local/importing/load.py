@@ -30,13 +30,13 @@ BATCH_ENTITIES = 4_000
 """Entities per batch. Their index entries are written in order: in larger batches, more of them
 share a page."""
 BATCH_BYTES = 4 << 20
-"""Bytes of their bodies. Memory holds one batch, with its index entries."""
+"""Bytes of entity bodies per batch. Memory holds one batch with its index entries."""
 _NOTED_EVERY = 50_000
 """Entities read before progress is saved, even if few of them are wanted."""
 _WATCHED_EVERY = 500
 
 Watch = Callable[[int, int], None]
-"""Called now and then with the number of entities read so far, and the bytes of the export."""
+"""Called now and then with the number of entities, and of the export's bytes, read so far."""
 
 
 class LoadInterruptedError(BulkupError):
@@ -56,7 +56,7 @@ class Destination:
     database: Database = LOCAL
     """Replaces the project and database that were exported, in every key."""
     replace: bool = False
-    """Whether the file may exist and hold something else, which is then replaced."""
+    """Whether to replace the file if it exists and holds something else."""
 
 
 _EVERYTHING = Selection()
@@ -75,13 +75,13 @@ def load_export(
     `source`: the folder of an export, its `.overall_export_metadata` file, or a `gs://` address of
     either. `file` appears when it is complete. Until then the data is in FILE-loading beside it.
     After a kill, an interruption or an unreachable source the same call resumes where it was, with
-    the same result. If `file` holds exactly this already, nothing is done. Memory does not grow
-    with the export.
+    the same result. If `file` already holds exactly this load, nothing is done. Memory does not
+    grow with the export.
 
-    Raises UsageError if there is no export, or the file exists with other data, or nothing is of
-    the kinds and namespaces selected; ExportError for
-    damage in the export, and StateError if the file cannot be written (after both, FILE-loading is
-    deleted); LoadInterruptedError on KeyboardInterrupt.
+    Raises UsageError if there is no export, if the file exists with other data, or if no entity is
+    of the selected kinds and namespaces; ExportError for damage in the export, and StateError if
+    the file cannot be written (after both, FILE-loading is deleted); LoadInterruptedError on
+    KeyboardInterrupt.
     """
     _check_database(destination.database)
     export = source if isinstance(source, Export) else open_source(source)
@@ -150,7 +150,8 @@ def _unwritable(half: HalfLoadedFile, error: sqlite3.Error) -> StateError:
 
 
 def _kept(half: HalfLoadedFile) -> str:
-    """What a load that ends early leaves, for a message."""
+    """What a load that ends early leaves behind, for a message. Deletes FILE-loading if no batch
+    was written."""
     if half.is_finished:
         return "everything had just been loaded"
     if half.progress is None:
@@ -164,7 +165,7 @@ def _kept(half: HalfLoadedFile) -> str:
 
 
 def _identity(export: Export, selection: Selection, destination: Destination) -> str:
-    """What must be equal for a load to resume, or to repeat, another one."""
+    """A hash of everything that must be equal for a load to resume or repeat an earlier one."""
     facts = {
         "format": 1,
         "export": export.fingerprint,
@@ -202,17 +203,17 @@ class Loading:
         self._file: int = earlier.get("file", 0)
         """Index of the file that is being read."""
         self._in_file: int = earlier.get("in_file", 0)
-        """How many entities of it were read."""
+        """How many entities of that file were read."""
         self._in_part: int = earlier.get("in_part", 0)
-        """How many entities of its part were read, those of the file included."""
+        """How many entities of that file's part were read, including those of the file."""
         self._bytes: int = earlier.get("bytes", 0)
-        """Bytes of the files before it that were read."""
+        """Bytes read of the files before that file."""
         self._read: int = earlier.get("read", 0)
         """Entities that were read."""
         self._unread: int = earlier.get("unread", 0)
         """Entities in parts that need not be read, as far as their number is known."""
         self._size: int = earlier.get("size", export.bytes)
-        """Of the export's files when this load began."""
+        """Total size of the export's files when this load began, in bytes."""
         self._batch: list[New] = []
         self._batch_bytes = 0
         self._unnoted = 0
@@ -240,7 +241,7 @@ class Loading:
         return self._report()
 
     def _load(self, file: ExportFile) -> int:
-        """Load a file; returns its size."""
+        """Load a file; returns where the last record that was read ends."""
         end = 0
         for exported in self._export.read(file, self._database, skip=self._in_file):
             end = exported.end
@@ -298,7 +299,8 @@ class Loading:
         return Partition(*self._database, where.namespace_id), kind, path
 
     def _flush(self) -> None:
-        """Write the batch, with what the next attempt needs to know. Ctrl-C waits until then."""
+        """Write the batch, with what the next attempt needs to resume. Ctrl-C is delayed until
+        then."""
         batch, self._batch, self._batch_bytes, self._unnoted = self._batch, [], 0, 0
         with uninterrupted():
             self._half.write(batch, lambda repeated: self._progress(len(batch), repeated))
@@ -323,8 +325,8 @@ class Loading:
         }
 
     def _check_some(self) -> None:
-        """Raises UsageError if nothing has the kinds or namespaces asked for: a name may be wrong,
-        and an empty file would look like a load that has worked."""
+        """Raise UsageError if no entity is of the requested kinds and namespaces: a name may be
+        wrong, and an empty file would look like a successful load."""
         exported, left_out = self._read + self._unread, self.left_out + self._unread
         if left_out and left_out == exported:
             asked = self._selection.asked_for()

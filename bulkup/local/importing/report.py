@@ -1,4 +1,4 @@
-"""What was loaded of an export, and what was not and why."""
+"""What was loaded from an export, and what was not and why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from bulkup.local.limits import key_text
 
 _MAX_GROUPS = 100
-"""Most groups of each sort: what varies per entity must not make memory grow."""
+"""Maximum groups of each sort, so that messages that vary per entity cannot make memory grow."""
 _VARYING = re.compile(r'"[^"]*"|\[.*\]|\d[\d.,]*')
 """What differs between messages about the same fault: names, keys, numbers."""
 
@@ -47,23 +47,24 @@ class LoadReport:
     kinds: tuple[KindCount, ...]
     """The same by namespace and kind, sorted."""
     exported: int
-    """How many the export holds; of files without anything wanted, as its metadata says."""
+    """How many the export holds. For parts that were not read, according to its metadata."""
     left_out: int
-    """Of other kinds or namespaces than those asked for."""
+    """Of other kinds or namespaces than those requested."""
     not_sampled: int
-    """Not in the sample asked for."""
+    """Not in the requested sample."""
     repeated: int
-    """Keys that came once more; the later entity has replaced the earlier one."""
+    """Entities whose key had come before; the later entity replaced the earlier one."""
     skipped: tuple[Group, ...]
     """Not loaded: the embedded Datastore cannot hold them."""
     irregular: tuple[Group, ...]
     """Loaded, but an updater that puts one of them unfixed is refused."""
     resumed_at: int = 0
-    """How many an earlier attempt had loaded; 0: this attempt is the only one."""
+    """How many an earlier attempt had loaded; 0 if this attempt is the only one."""
     deleted_another: bool = False
-    """What an interrupted load of another export, or with other options, had left was deleted."""
+    """Whether the remains of an interrupted load of another export, or with other options, were
+    deleted."""
     was_loaded: bool = False
-    """The file held this already, unchanged; nothing was done."""
+    """Whether the file already held exactly this, so that nothing was done."""
 
     @property
     def skipped_entities(self) -> int:
@@ -110,7 +111,7 @@ class Groups:
             self._groups[place] = replace(known, entities=known.entities + 1)
 
     def all(self) -> tuple[Group, ...]:
-        """The largest first."""
+        """All groups, the largest first."""
         return tuple(sorted(self._groups.values(), key=lambda one: (-one.entities, one.kind)))
 
     def to_json(self) -> list[dict[str, Any]]:

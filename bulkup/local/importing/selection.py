@@ -35,7 +35,7 @@ class Selection:
     """Empty: all. The default namespace is the empty string."""
     sample: float | None = None
     """The share of the entity groups to load, above 0 and up to 1. Groups are chosen by a hash of
-    their root key, so it is always the same ones, and a larger sample has those of a smaller one.
+    their root key, so the choice is always the same, and a larger sample includes a smaller one.
     """
 
     def may_hold(self, part: Part) -> bool:
@@ -68,7 +68,7 @@ class Selection:
 
 
 def group_hash(key: Any) -> int:
-    """A hash of a key's namespace and root, the same on every machine, of 64 bits."""
+    """A 64-bit hash of a key's namespace and root, the same on every machine."""
     digest = hashlib.blake2b(encode_path(key.path[:1]), digest_size=8, person=b"bulkup sample")
     digest.update(key.partition_id.namespace_id.encode())
     return int.from_bytes(digest.digest())

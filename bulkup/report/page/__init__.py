@@ -1,6 +1,6 @@
-"""The page of a run: one HTML file with everything that is known of it, and the same as data.
+"""The page of a run: one HTML file with everything known about the run, and the same as data.
 
-Drawn from `RunFacts` alone. Nothing here reads or writes a file of a run.
+Made from `RunFacts` alone. Nothing here reads or writes a run's files.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ class ComparedRow:
     a: str
     b: str
     change: str = ""
-    """From A to B: `+12%`, `-3`; empty: nothing, or nothing that can be counted."""
+    """From A to B: `+12%`, `-3`; empty if nothing changed, or nothing that can be counted."""
     style: str = ""
-    """The colour of what it stands for in a drawing; empty: it is in none."""
+    """The style of this part in a chart; empty if no chart shows it."""
 
     @property
     def differs(self) -> bool:
@@ -37,9 +37,9 @@ class Comparison:
     b: RunPage
     rows: tuple[ComparedRow, ...]
     time: tuple[ComparedRow, ...]
-    """What the time went to; empty: neither has a timeline."""
+    """What the time went to; empty if neither run has a timeline."""
     failures: tuple[ComparedRow, ...]
-    """By what failed: how many entities."""
+    """How many entities failed, by error."""
     title: str
 
 

@@ -1,4 +1,4 @@
-"""The facts of a run as data: the `report` line of `--json`, and what a page has in it."""
+"""The facts of a run as data: the `report` line of `--json`, and the data embedded in a page."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 MOST_CHARACTERS = 4_000
-"""Of one string in a page. The lines of `--json` are whole."""
+"""Per string in a page. The lines of `--json` are not cut."""
 
 _ESCAPED = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
-"""As in JSON, so that no string can end the element that the data is in."""
+"""JSON escapes, so that no string can end the HTML element that holds the data."""
 
 
 def facts_fields(facts: RunFacts) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def comparison_fields(a: RunFacts, b: RunFacts) -> dict[str, Any]:
 
 
 def embedded(fields: Mapping[str, Any]) -> Markup:
-    """JSON that stands in an HTML page, with long strings cut."""
+    """JSON to embed in an HTML page, with long strings cut."""
     from markupsafe import Markup
 
     text = json_text(_bounded(fields), separators=(",", ":"))
@@ -76,12 +76,12 @@ def embedded(fields: Mapping[str, Any]) -> Markup:
 
 
 def _bounded(value: Any) -> Any:
-    """Of a string that is too long, or of what holds others."""
+    """A string that is too long, cut; or a mapping or list with its long strings cut."""
     if isinstance(value, str):
         return f"{value[:MOST_CHARACTERS]}… ({len(value):,} characters)"
     if isinstance(value, Mapping):
         return dict(zip(_bounded([*value]), _bounded([*value.values()]), strict=True))
-    # A timeline has thousands of numbers: they cost no call.
+    # Numbers are kept without a call: a timeline has thousands of them.
     return [
         one
         if isinstance(one, _NUMBERS) or (isinstance(one, str) and len(one) <= MOST_CHARACTERS)
@@ -94,7 +94,7 @@ _NUMBERS = (int, float, type(None))
 
 
 def _timeline(facts: RunFacts) -> dict[str, list[Any]]:
-    """By column: a page with thousands of samples would mostly consist of their names."""
+    """By column: otherwise, with thousands of samples, field names would make up most of a page."""
     samples = facts.samples
     columns: dict[str, list[Any]] = {
         name: [getattr(sample, name) for sample in samples] for name in _COLUMNS

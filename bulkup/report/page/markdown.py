@@ -1,4 +1,4 @@
-"""A run's page, and two side by side, as Markdown. No text may become markup: see `github.py`."""
+"""A run's page, and two side by side, as Markdown. No value may become markup: see `github.py`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bulkup.report.page.model import ChangedEntity, PageTable, RunPage
 from bulkup.report.page.text import compared_table
 
 MARK = "<!-- bulkup report -->"
-"""The first line, by which a file of ours is known."""
+"""The first line, which identifies a file of ours."""
 
 
 def page_markdown(page: RunPage) -> str:
-    """The page of a run, without its charts, of which it has the numbers."""
+    """The page of a run, with its charts in words."""
     return "\n".join(_page(page)) + "\n"
 
 
@@ -32,7 +32,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def is_report_markdown(beginning: bytes) -> bool:
-    """Whether a file begins like one that this has made."""
+    """Whether a file begins like one made by this module."""
     return beginning.startswith(MARK.encode())
 
 
@@ -68,7 +68,7 @@ def _table(table: PageTable) -> Iterator[str]:
 
 
 def _fenced(changes: Sequence[ChangedEntity]) -> Iterator[str]:
-    """A block in which everything is shown as it is: each line begins with a sign of ours."""
+    """A fenced block, in which nothing is markup. Each line begins with a prefix of ours."""
     lines = [line for one in changes for line in _changed(one)]
     longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
     fence = "`" * max(3, longest + 1)

@@ -1,4 +1,5 @@
-"""What the page of a run shows, section by section, in words: the template only escapes and places.
+"""What the page of a run shows, section by section, in words: the template only escapes and
+arranges it.
 
 Every string in here is one clean line.
 """
@@ -19,20 +20,20 @@ from bulkup.report.summary_model import Summary, Tone, summarize
 from bulkup.report.text import VALUE_LIMIT, clean, duration, moment, per_second, plural
 
 MOST_PROPERTIES = 30
-"""Of one changed entity."""
+"""Shown per changed entity."""
 MOST_BANDS = 8
-"""That are named below the charts; each is named in the drawing, too."""
+"""Bands named below the charts; the drawing names all of them."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number that is shown large."""
+    """A number in large type."""
 
     name: str
     value: str
     note: str = ""
     tone: str = ""
-    """`bad`: it is nothing to be glad of."""
+    """`bad` if it is bad news, otherwise empty."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class ChangedEntity:
     """`deleted`, or empty."""
     properties: tuple[PropertyLines, ...]
     rest: str
-    """How many properties are left out; empty: none."""
+    """How many properties are left out; empty if none."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class PageTable:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers: tuple[int, ...] = ()
-    """The columns that are aligned to the right."""
+    """The right-aligned columns."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ class RunPage:
     figures: tuple[Figure, ...]
     charts: tuple[Chart, ...]
     charts_note: str
-    """Why there are none."""
+    """Why there are no charts; empty if there are."""
     bands: tuple[str, ...]
-    """What is shaded in them."""
+    """What is shaded in the charts."""
     parts: tuple[Part, ...]
     incidents: PageTable | None
     changes: tuple[ChangedEntity, ...]
@@ -119,7 +120,7 @@ def run_page(facts: RunFacts) -> RunPage:
 
 
 def took_s(facts: RunFacts) -> float:
-    """Seconds of work of all runners, as far as they are known."""
+    """Seconds that all runners have worked, as far as is known."""
     if not facts.runners:
         return facts.report.elapsed_s
     *earlier, last = facts.runners
@@ -131,7 +132,7 @@ def took_s(facts: RunFacts) -> float:
 
 
 def _until(facts: RunFacts, runner: RunnerFacts) -> float:
-    """When a runner ended; of one that was killed, its last sample."""
+    """When a runner ended; for one that was killed, the time of its last sample."""
     if runner.ended is not None:
         return runner.ended
     samples = (sample.at for sample in facts.samples if sample.runner == runner.number)
@@ -175,7 +176,7 @@ def _why_no_charts(report: Report) -> str:
 
 
 def _bands(charts: Sequence[Chart]) -> Iterator[str]:
-    """The same in all of them."""
+    """The titles of the bands, which are the same in all charts."""
     bands = charts[0].bands if charts else ()
     yield from (band.title for band in bands[:MOST_BANDS])
     if (left := len(bands) - MOST_BANDS) > 0:

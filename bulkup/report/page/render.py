@@ -1,4 +1,4 @@
-"""Pages as strings: each is one file, in which nothing is fetched and no script runs."""
+"""Pages as strings: each is a single file that fetches nothing and runs no script."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ GENERATOR = "bulkup report"
 
 
 def render_page(facts: RunFacts) -> str:
-    """The page of a run, as a whole file."""
+    """The page of a run, as a complete file."""
     data = embedded(facts_fields(facts))
     return rendered_page("page.html.jinja", GENERATOR, page=run_page(facts), data=data)
 
 
 def render_fragment(facts: RunFacts) -> str:
-    """What stands in `<div id="run">` of the page: all that changes while the run is at work."""
+    """The content of the page's `<div id="run">`: everything that changes during the run."""
     return rendered("run.html.jinja", page=run_page(facts))
 
 
 def render_sections(facts: RunFacts) -> dict[str, str]:
-    """The same in parts: what stands in `<div id="section-NAME">`, by NAME. Of a section that has
-    nothing to say, an empty string."""
+    """The same in parts: the content of each `<div id="section-NAME">`, by NAME; an empty string
+    for a section without content."""
     template = environment().get_template("run.html.jinja")
     context = template.new_context({"page": run_page(facts)})
     return {name: "".join(block(context)).strip() for name, block in template.blocks.items()}
 
 
 def render_comparison(a: RunFacts, b: RunFacts) -> str:
-    """The page of two runs side by side, as a whole file."""
+    """The page of two runs side by side, as a complete file."""
     data = embedded(comparison_fields(a, b))
     return rendered_page("comparison.html.jinja", GENERATOR, both=compare(a, b), data=data)
 
 
 def is_report_page(beginning: bytes) -> bool:
-    """Whether a file begins like a page that this has made."""
+    """Whether a file begins like a page made by this module."""
     return is_page_of(GENERATOR, beginning)

@@ -9,15 +9,15 @@ from bulkup.report.page.comparison import ComparedRow, Comparison
 from bulkup.report.page.model import PageTable, RunPage
 
 _BAR = 24
-"""Characters of the longest bar."""
+"""Length of the longest bar, in characters."""
 _COLUMNS = 5
-"""Of a table; the page has all of them."""
+"""Columns shown of a table; the page has all of them."""
 _CELL = 40
-"""Characters of a cell where two runs stand side by side."""
+"""Characters per cell when two runs are compared."""
 
 
 def page_lines(page: RunPage) -> Iterator[str]:
-    """What the summary does not have: the charts in words, the time, who ran it, the chain."""
+    """What the summary lacks: the charts in words, the time, who ran it, the chain."""
     if page.charts:
         yield from ("", "Over time")
         for chart in page.charts:
@@ -56,7 +56,7 @@ def compared_table(rows: Sequence[ComparedRow]) -> PageTable:
 
 
 def table_lines(table: PageTable, columns: int, most: int = 0) -> Iterator[str]:
-    """The first columns, aligned. `most`: characters of a cell; 0: any number."""
+    """The first `columns` columns, aligned. `most`: characters per cell; 0: no limit."""
     every = [
         tuple(cell if not most or len(cell) <= most else f"{cell[: most - 1]}…" for cell in row)
         for row in (table.head[:columns], *(row[:columns] for row in table.rows))

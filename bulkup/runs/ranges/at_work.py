@@ -35,24 +35,26 @@ from bulkup.state.run_records import RecordMovedOn
 from bulkup.state.taking import take
 
 SAMPLED_SHARDS = 8
-"""Keys at which to split a range are sampled as for this many shards."""
+"""The keys at which a range may be split are sampled as if for this many shards."""
 
 SHARE_STEP_S = 0.1
 SHARE_WITHIN_S = LEASE_S / 2
-"""How long to wait, holding a range, for a share of the rate: the lease is not renewed then."""
+"""How long to wait for a share of the rate while holding a range. The range's lease is not renewed
+meanwhile."""
 
 
 class RangeEnd(str, Enum):
     """The result of working on a range."""
 
     FINISHED = "finished"
-    """Every entity in it is handled: by this call, or before."""
+    """Every entity in it is handled, by this call or before."""
     HELD = "held"
-    """Somebody else works on it, at least until `held_until`."""
+    """Somebody else works on it, at least until `held_until`; or this worker has no share of the
+    rate yet, and should ask again then."""
     STOPPED = "stopped"
     """It is not finished, and nobody works on it: the run was stopped (the failure budget, a
-    cancel), this worker was (`WorkingRange.stop`), or an error ended the work. What is done stays
-    done, and whoever asks for the range again continues it."""
+    cancel), this worker was stopped (`WorkingRange.stop`), or an error ended the work. What is done
+    stays done, and the next call for this range continues it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class RangeResult:
     range_id: str
     end: RangeEnd
     counts: Counts = field(default_factory=Counts)
-    """Of the whole range, by all who have worked on it."""
+    """The counts of the whole range, by everybody who has worked on it."""
     held_until: float = 0.0
     """Unix time by the server's clock; 0: nobody holds it."""
     why: str = ""
@@ -69,19 +71,20 @@ class RangeResult:
     """Nobody will work on the run again: it was stopped, cancelled or abandoned, or is finished.
     Do not ask for another range."""
     outcome: Outcome | None = None
-    """With STOPPED: how a runner that was stopped in this way ends."""
+    """With STOPPED: the outcome for a runner that was stopped in this way."""
     handled_here: int = 0
     """Entities that this call has handled."""
     one_too_many: EntityFailed | None = None
-    """The failure that has exceeded the budget, which `counts` lacks: its entity is not done."""
+    """The failure that exceeded the budget. `counts` does not include it: its entity is not
+    done."""
 
 
 class RangeRunner:
     """Works on ranges of a run, one after the other, with one updater and one connection.
 
-    `prepared.ledger` is that of runs, and `ledger` that of ranges. `folder`: below it, each range
-    gets a folder with its checkpoint.
-    `steered_in`: the folder of the run; None: it is not steered from this machine's files.
+    `prepared.ledger` is the ledger of runs, and `ledger` that of ranges. Below `folder`, each range
+    gets a folder with its checkpoint. `steered_in`: the folder of the run; None: the run is not
+    steered by files on this machine.
     """
 
     def __init__(
@@ -107,15 +110,16 @@ class RangeRunner:
         self._numbers = count(1)
         self._sample: Sample | None = None
         self._done: dict[str, Counts] = {}
-        """What is done of the ranges that this process has worked on."""
+        """What is done in each range that this process has worked on."""
 
     def done_in_others(self, range_id: str = "") -> Counts:
-        """What is done of the other ranges that this process has worked on. The conductor may not
-        know that yet."""
+        """What is done in the other ranges that this process has worked on. The conductor may not
+        know it yet."""
         return sum((done for other, done in self._done.items() if other != range_id), Counts())
 
     def sample(self) -> Sample:
-        """Keys at which ranges may be split; asked for once. Raises CallError."""
+        """Keys at which ranges may be split. Datastore is asked for them only once. Raises
+        CallError."""
         if self._sample is None:
             self._sample = Sampling(self._prepared.rpc, self._prepared.query, SAMPLED_SHARDS).take()
         return self._sample
@@ -171,7 +175,7 @@ class RangeRunner:
         return self._prepared.context.clock
 
     def stopped(self) -> RangeResult | None:
-        """Why no further range may begin; None: it may."""
+        """Why no further range may begin; None if one may."""
         order, stop = self._view.stop, self._prepared.context.stop
         if self._view.is_over:
             outcome = Outcome(RunState.STOPPED, "the run has ended meanwhile", Exit.HELD)
@@ -213,7 +217,7 @@ class RangeRunner:
         return True
 
     def _of_another(self, range_id: str) -> RangeResult:
-        """Somebody else took the range first."""
+        """The result for a range that somebody else took first."""
         record = self._ledger.read(range_id)
         if record is None:
             why = f"there is no range {range_id}"
@@ -274,9 +278,10 @@ class RangeRunner:
             report = execution.execute()
         finally:
             working.end()
-            # One that ends in an outage sends its last calls once. The next range is another case.
+            # An execution that ends in an outage sends its last calls only once. For the next
+            # range, calls are retried again.
             prepared.rpc.retry_policy = policy
-            # They look after the range's lease, which is over.
+            # These callbacks look after the range's lease, which is over.
             prepared.rpc.on_tick, prepared.rpc.on_retry = _nothing, _nothing
         counts = checkpoint.done()
         outcome = Outcome(
@@ -313,7 +318,8 @@ class RangeRunner:
         self._view.renew_soon()
 
     def _updater(self) -> Updater:
-        """An updater with `async` handlers is closed when a range ends, so each gets its own."""
+        """The updater for one range. One with `async` handlers is closed when a range ends, so each
+        range gets its own."""
         prepared = self._prepared
         if not prepared.updater._is_async:
             return prepared.updater

@@ -1,7 +1,7 @@
-"""What the conductor of a run writes into the run's record: one of those who work on its ranges
-adds up what all have done, and says how fast each may be and whether to stop.
+"""What the conductor of a run writes into the run's record. The conductor is one of the workers on
+the run's ranges. It adds up what all have done, and says how fast each may be and whether to stop.
 
-Nothing here asks the clock or Datastore, so a test can conduct a hundred workers for hours.
+Nothing here reads the clock or calls Datastore, so a test can conduct a hundred workers for hours.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from bulkup.state.ranges import is_finished, total_of, worker_of
 from bulkup.state.record import LEASE_S, LOOK_EVERY_S, RangePlan, RunRecord, StopOrder
 
 GRACE_S = LOOK_EVERY_S + 2.0
-"""How long a worker that has just got a share of the rate waits. Until then, others may not know
-that their share has become smaller."""
+"""How long a worker waits after it was given a share of the rate. Until then, others may not know
+that their own share has become smaller."""
 
 OVER_S = 45.0
-"""The use of the rate is judged over this time: what a range has done is known when its lease is
-renewed, every 15 s, and not at the same moment for all."""
+"""The time over which the use of the rate is judged. What a range has done is known only when its
+lease is renewed, every 15 s, and not at the same moment for all ranges."""
 
 
 def conducted(
     parent: RunRecord, ranges: Sequence[RunRecord], pace: Pace, now: float, *, me: str = ""
 ) -> RunRecord:
-    """The run's record as it is to be written now (by the server's time). `me`: the worker that
-    conducts; empty: it has no range."""
+    """The run's record as it is to be written at `now`, by the server's time. `me`: the worker that
+    conducts; empty if it has no range."""
     plan = parent.ranges
     assert plan is not None
     counts = total_of(plan, ranges)
     rate, warm = pace.rate(parent, counts, now)
     return replace(
         parent,
-        # Who takes over a range with an empty checkpoint knows less of it until it has recovered.
+        # A worker that takes over a range with an empty checkpoint reports too little until it has
+        # recovered.
         counts=max(parent.counts, counts, key=lambda one: one.handled),
         warm=astuple(warm) if warm is not None else parent.warm,
         ranges=replace(
@@ -74,23 +75,25 @@ def _over_budget(plan: RangePlan, counts: Counts, total: int | None) -> StopOrde
 
 
 def share_of(plan: RangePlan, worker: str) -> MaxRate:
-    """How fast a worker may be. One that the conductor does not know yet gets the share that it
-    would have if it did."""
+    """How fast a worker may be. A worker that the conductor does not know yet gets the share that
+    it would have if it were known."""
     if not plan.rate:
         return MaxRate(math.inf)
     return MaxRate(plan.rate / max(1, len({*plan.workers, worker})))
 
 
 class Pace:
-    """How fast all together may be. `is_real`: the target is a real project, which has a ramp."""
+    """How fast all workers together may be. `is_real`: the target is a real project, so its rate
+    ramps up."""
 
     def __init__(self, *, is_real: bool) -> None:
         self._is_real = is_real
         self._seen: deque[tuple[float, int]] = deque()
-        """Over the last OVER_S: a time, and how many entities were handled by then."""
+        """Times within the last OVER_S, and how many entities were handled by each."""
 
     def rate(self, parent: RunRecord, counts: Counts, now: float) -> tuple[float, Warm | None]:
-        """Entities per second, 0 without a limit; and what the next conductor begins with."""
+        """Entities per second (0: no limit), and the state of the ramp with which the next
+        conductor begins."""
         assert parent.ranges is not None
         limit = MaxRate.parse(parent.steering.tuning.max_rate or parent.ranges.max_rate)
         warm = self._ramped(parent, counts.handled, now) if self._is_real else None

@@ -1,4 +1,4 @@
-"""Cuts a run into ranges: a new one, or one that a single process has begun."""
+"""Cuts a run into ranges: a new run, or one that a single process has begun."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from bulkup.state.ranges import MAX_RANGES, edges_of, new_plan_id, plan_ranges
 from bulkup.state.record import Made, RangePlan, RunRecord
 
 COUNT_WITHIN_S = 5.0
-"""How long to wait for the answer of COUNT, which says how much there is to do."""
+"""How long to wait for the answer to COUNT, which says how many entities there are."""
 
 ENTITIES_PER_RANGE = 100_000
 """Used when the number of ranges is not given: some minutes of work for one process."""
@@ -67,8 +67,8 @@ def cut(
     prepared: PreparedRun, checkpoint: Checkpoint, held: RunRecord, wanted: int | None
 ) -> RunRecord:
     """Cut a run that this process holds into about `wanted` ranges (None: as many as its size
-    suggests), and release it: workers of its ranges need not hold the run. If nothing is left to
-    do, the run is not cut, and stays held.
+    suggests), and release it, because workers on its ranges need not hold the run. If nothing is
+    left to do, the run is not cut and stays held.
 
     Raises BulkupError, CallError.
     """
@@ -146,7 +146,7 @@ def _suggested(total: int | None) -> int:
 def _left(
     prepared: PreparedRun, checkpoint: Checkpoint, lease: Lease
 ) -> tuple[Counts, Sequence[Shard]]:
-    """What is done of a run, and the shards that are left of it."""
+    """What is done in a run, and the shards that are left."""
     record, rpc, run_info = lease.record, prepared.rpc, lease.record.run_info
     if record.lease.generation > 1:
         recovery = Recovery(
@@ -161,7 +161,7 @@ def _left(
 
 
 def _shares(shards: Sequence[Shard], sample: Sample, wanted: int) -> list[tuple[Shard, int]]:
-    """How many ranges to make of each shard."""
+    """How many ranges to make from each shard."""
     keys = [len(sample.inside(shard.after, shard.upto)) for shard in shards]
     total = max(1, sum(keys))
     return [
@@ -173,8 +173,8 @@ def _shares(shards: Sequence[Shard], sample: Sample, wanted: int) -> list[tuple[
 def _pieces(
     rpc: Rpc, query: QueryPlan, shard: Shard, sample: Sample, wanted: int
 ) -> list[list[Shard]]:
-    """Cut a shard into about `wanted` pieces. One that ends at a cursor stays whole: a cursor is
-    valid only for the query that it came from, key bounds included."""
+    """Cut a shard into about `wanted` pieces. A shard that ends at a cursor stays whole: a cursor
+    is valid only for the query that it came from, key bounds included."""
     if shard.end or wanted < 2:
         return [[shard]]
     head: list[Shard] = []

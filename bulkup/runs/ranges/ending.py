@@ -51,10 +51,10 @@ def conclude_run(
     *,
     checkpoint: Checkpoint | None = None,
 ) -> Report:
-    """End the run if its ranges cover its query and each is finished; otherwise report how far it
-    is. `outcome`: why this process stopped before that; None: for no reason of its own.
-    `one_too_many`: the failure that stopped it. `checkpoint`: the run's own, locked; None: it is
-    opened.
+    """End the run if its ranges cover its query and each is finished; otherwise report its
+    progress. `outcome`: why this process stopped before that; None if it had no reason of its own.
+    `one_too_many`: the failure that stopped it. `checkpoint`: the run's own, locked; None: open it
+    here.
 
     Raises BulkupError when the run cannot be ended, CallError.
     """
@@ -160,7 +160,7 @@ def _shards_from(range_id: str) -> int:
 def _finish(
     prepared: PreparedRun, record: RunRecord, ranges: Sequence[RunRecord], checkpoint: Checkpoint
 ) -> Report:
-    """Raises NotFoundError when the run has just ended, HeldError."""
+    """End the run and report it. Raises NotFoundError when the run has just ended, HeldError."""
     if record.state.is_over:
         return _report_ended(prepared, record, ranges, checkpoint)
     context = prepared.context
@@ -200,8 +200,8 @@ def _finish(
 
     def listen(event: Event) -> None:
         if isinstance(event, RunStarted):
-            return  # it has been told
-        if isinstance(event, RunEnded):  # operations are those of this process, counts those of all
+            return  # it was already emitted
+        if isinstance(event, RunEnded):  # counts are of all processes, operations of this one
             event = RunEnded(replace(event.report, operations=None))
         context.listener(event)
 
@@ -246,8 +246,8 @@ def _report_unfinished(
 def report_alone(
     prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint, outcome: Outcome
 ) -> Report:
-    """Report how this process has ended, as far as the run's own checkpoint tells: Datastore, which
-    may be away, is not asked."""
+    """Report how this process ended, from the run's own checkpoint alone. Datastore, which may be
+    unavailable, is not asked."""
     context = prepared.context
     checkpoint.end_work(
         outcome.state, outcome.reason, outcome.exit_code, clean=False,

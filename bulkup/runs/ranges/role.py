@@ -20,7 +20,7 @@ from bulkup.state.range_ledger import RangeLedger
 class Role:
     """The `RangeRole` of a range.
 
-    `done_before`: what is done of the other ranges that this process has worked on, which the
+    `done_before`: what is done in the other ranges that this process has worked on, which the
     conductor may not know yet.
     """
 
@@ -51,7 +51,8 @@ class Role:
         counts = self._view.record.counts
         if counts is not self._counts:
             self._counts = counts
-            # Both from the same moment: the failure budget may be a share of the entities handled.
+            # Take both at the same moment: the failure budget may be a percentage of the entities
+            # handled.
             self._elsewhere = Counts(
                 handled=max(self._before.handled, counts.handled - handled),
                 failed=max(self._before.failed, counts.failed - failed),

@@ -1,4 +1,4 @@
-"""Answers those who ask for a range to be split while it is worked on."""
+"""Answers requests to split a range while it is worked on."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bulkup.state.range_ledger import RangeLedger
 def split_range(
     working: WorkingRange, scheduler: Scheduler, ledger: RangeLedger, sample: Callable[[], Sample]
 ) -> None:
-    """Answer the request that is there. Raises HeldError, CallError."""
+    """Answer the pending request, if there is one. Raises HeldError, CallError."""
     if working.request is not None and working.request.fraction > 0:
-        sample()  # it may take long to ask for; until it is there, the caller may give up
+        sample()  # this may take long, and meanwhile the caller may give up
     request = working.take_request()
     if request is None:
         return

@@ -1,5 +1,5 @@
 """Ends an unfinished run that is cut into ranges, so that it can be undone: finds out what was
-written in each range, and makes sure that nobody works on any of them again."""
+written in each range, and makes sure that nobody works on a range again."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ def end_ranges(
     context: RunContext,
     check: Callable[[], None],
 ) -> None:
-    """End a run in ranges, of which no process of this machine works on any; of one that is over,
-    only bring the checkpoint up to date. `context`: by the server's time.
+    """End a run in ranges on which no process of this machine works. If the run is over, only bring
+    the checkpoint up to date. `context`: with the server's time.
 
-    `check` is called once the checkpoint knows what is definite, and before the run is ended. What
-    it raises is passed on, and the run can be resumed then. Raises HeldError while a process of
-    another machine works on it, NotFoundError when it has just ended, CallError.
+    `check` is called once the checkpoint knows what is definite, and before the run is ended. If it
+    raises, the error is passed on, and the run can still be resumed. Raises HeldError while a
+    process on another machine works on the run, NotFoundError when the run has just ended,
+    CallError.
     """
     ending = _Ending(record, ledger, rpc, checkpoint, context)
     if record.state.is_over:
@@ -93,7 +94,7 @@ class _Ending:
                         lease=replace(record.lease, until=0),
                     )
                 )
-        # A worker between two ranges sees only after some seconds that the run is over.
+        # A worker between two ranges takes some seconds to notice that the run is over.
         self.settle(is_last=True)
 
     def _take(self, ledger: Ledger, record: RunRecord, holder: Holder, wait_s: float) -> RunRecord:
@@ -115,8 +116,8 @@ class _Ending:
         )
 
     def settle(self, *, is_last: bool) -> None:
-        """Make definite what was written in the ranges, and note it in the run's checkpoint.
-        `is_last`: nobody is to work on them again."""
+        """Make definite what was written in the ranges, and record it in the run's checkpoint.
+        `is_last`: also end the ranges, so that nobody works on them again."""
         for record in ranges_of(self._ranges, self._record):
             if not record.state.is_over and (is_last or record.lease.generation):
                 self._settle_range(record, is_last=is_last)
@@ -170,7 +171,7 @@ class _Ending:
         namespace, range_id = run_info.target.namespace, run_info.run_id
         run_folder = self._checkpoint.folder
         last = last_folder(run_folder, range_id)
-        # No other process works here, so the latest checkpoint may be opened as it is.
+        # No other process works here, so the latest checkpoint is opened without a lock.
         opened = (
             range_checkpoint(run_folder / RANGES_NAME, run_info)
             if last is None
@@ -183,5 +184,5 @@ class _Ending:
                 notes=Notes(self._rpc, namespace, range_id), runner=lease.runner,
             )  # fmt: skip
             recover(recovery, checkpoint, lease, self._context.clock.unix())
-            # So that it has no commit in flight any more.
+            # This drops the commits that the checkpoint still has in flight.
             checkpoint.follow(lease.record.layout.shards, lease.record.lease.generation)

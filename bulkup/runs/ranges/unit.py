@@ -1,4 +1,4 @@
-"""The unit of work for others: one range of a run, worked on wherever the caller is.
+"""The unit of work that others can distribute: one range of a run, worked on where the caller runs.
 
 A `RangeWorker` is a process's connection to a run that is cut into ranges. It loads the updater and
 connects once, and then works on one range after the other. Datastore alone says whether a range is
@@ -54,7 +54,8 @@ class RangedWork:
 
     run_id: str
     spec: str
-    """What `authoring.loader.load` takes, where `source` is empty; else only its `:Name` counts."""
+    """The argument of `authoring.loader.load` if `source` is empty. Otherwise only its `:Name` is
+    used."""
     checksum: str
     """SHA-256 of the updater's file, in hex. Empty: a built-in updater, which has none."""
     target: TargetInfo
@@ -64,8 +65,8 @@ class RangedWork:
     selection: Selection = EVERYTHING
     options: Options = field(default_factory=Options)
     source: bytes = b""
-    """The updater's file, which is written below the worker's scratch directory under its checksum;
-    empty: the worker finds it under `spec`."""
+    """The content of the updater's file. The worker writes it below its scratch directory, in a
+    folder named after its checksum. Empty: the worker finds the file by `spec`."""
     file_name: str = ""
     """The name of that file, without its folder."""
 
@@ -74,8 +75,8 @@ class RangeWorker(Closing):
     """Works on ranges of one run, from one thread at a time.
 
     `scratch`: a local directory for checkpoints and the updater's file. It may be lost at any time,
-    and may be shared with other workers. Opening it raises BulkupError: the updater cannot be
-    loaded, or is another one than the run's; the target cannot be reached.
+    and may be shared with other workers. Creating a worker raises BulkupError if the updater cannot
+    be loaded or is not the run's, or if the target cannot be reached.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class RangeWorker(Closing):
         return record
 
     def range_ids(self) -> list[str]:
-        """All ranges of the run by now, in the order of their ids. Raises CallError."""
+        """The ids of all ranges that the run has by now, in order. Raises CallError."""
         return [one.run_info.run_id for one in ranges_of(self._ledger, self._view.record)]
 
     def work_on(self, range_id: str, working: WorkingRange | None = None) -> RangeResult:
@@ -151,7 +152,7 @@ class RangeWorker(Closing):
 
     def conclude(self) -> Report:
         """End the run if all of it is done, as `launch.conclude` does; otherwise the report says
-        what is left. May be called again, and while another process does the same.
+        what is left. It may be called again, and while another process does the same.
 
         Raises BulkupError when the run cannot be ended.
         """
@@ -188,7 +189,7 @@ def _prepared(
 
 
 def _spec_of(work: RangedWork, scratch: Path) -> str:
-    """What loads the updater here. Raises UpdaterError, StateError."""
+    """The spec that loads the updater here. Raises UpdaterError, StateError."""
     if not work.source:
         return work.spec
     checksum = hashlib.sha256(work.source).hexdigest()

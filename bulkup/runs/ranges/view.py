@@ -1,7 +1,7 @@
-"""How a process that works on ranges sees the whole run: it looks at the run's record every few
-seconds, and conducts if nobody else does (`conducting.py`).
+"""A worker's view of the whole run: reads the run's record every few seconds, and conducts if
+nobody else does (`conducting.py`).
 
-It uses a thread and a connection of its own, so neither a slow handler nor a batch that is retried
+It uses a thread and a connection of its own. So neither a slow handler nor a batch that is retried
 again and again keeps the other workers from learning how fast they may be.
 """
 
@@ -41,7 +41,7 @@ from bulkup.state.steering import read_steering
 
 
 class _Closed(Exception):
-    """The view is closed while it waits for an answer."""
+    """Raised when the view is closed while it waits for an answer."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,10 @@ class Times:
 class RunView:
     """The run's record as this process knows it, and the conductor if it is this process's turn.
 
-    `connect` opens the view's own connection. `folder`: where the run may be steered from on this
-    machine, and what is seen of it is left for those who look there. Call `look` once, then
-    `start`, and `close` at the end; `record` and the other questions may be asked from any thread.
+    `connect` opens the view's own connection. `folder`: the run's folder on this machine. Steering
+    is read from it, and the progress of the run is noted there for readers on this machine. Call
+    `look` once, then `start`, and `close` at the end. `record` and the other facts may be read from
+    any thread.
     """
 
     def __init__(
@@ -86,13 +87,14 @@ class RunView:
         self._is_gone = False
         self._next_conduct = 0.0
         self._shared_since: float | None = None
-        """Since when this process has seen itself listed among those that share the rate."""
+        """Since when this process has been listed among those that share the rate, as far as it
+        knows; None: it is not listed."""
         self.is_working = True
         """Whether this process takes part, and has a share."""
         self.lost: BulkupError | None = None
-        """Why this process does not know any more how the run is: Datastore has not answered for as
-        long as it is waited for, or another version of bulkup has written the record. None: it
-        knows."""
+        """Why this process no longer knows the state of the run: Datastore has not answered for as
+        long as calls are retried, or another version of bulkup has written the record. None: it
+        knows the state."""
         self._awake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -140,7 +142,7 @@ class RunView:
         self._thread.start()
 
     def renew_soon(self) -> None:
-        """What the run is asked to be has changed: look at once."""
+        """Look at once: what the run is asked to do has changed."""
         self._awake.set()
 
     def _live(self) -> None:
@@ -205,7 +207,7 @@ class RunView:
         ranges = ranges_of(self._range_ledger, record)
         if ranges and all(map(is_finished, ranges)):
             if is_ours:
-                self._give_back()  # the process that ends the run needs it
+                self._give_back()  # the process that ends the run needs the lease
             return
         me = self.worker if self.is_working else ""
         written = conducted(record, ranges, self._pace, now, me=me)
@@ -232,14 +234,14 @@ class RunView:
             lease = replace(self._record.lease, until=0)
             self._know(self._ledger.write(replace(self._record, lease=lease)))
 
-    # --- for the process's main thread, once the thread has ended ---
+    # --- for the process's main thread, once the view's thread has ended ---
 
     def let_go(self, rpc: Rpc, state: RunState | None, reason: str) -> None:
-        """`leave`, if Datastore answers; otherwise the lease expires. `rpc`: the connection of the
-        work itself, which ends the run next.
+        """Call `leave` if Datastore answers; otherwise the lease expires. `rpc`: the connection of
+        the work itself, which is used next to end the run.
 
-        If Datastore has been away for as long as it is waited for, on either connection, each of
-        the last calls is sent once: nobody waits as long again.
+        If Datastore has been unavailable on either connection for as long as calls are retried, the
+        last calls are sent only once each, so that nobody waits that long again.
         """
         self._expect_no_answer(rpc)
         with contextlib.suppress(CallError, BulkupError):
@@ -253,12 +255,13 @@ class RunView:
 
     @property
     def _has_waited(self) -> bool:
-        """Datastore has not answered this connection for as long as it is waited for."""
+        """Whether Datastore has not answered on this connection for as long as calls are
+        retried."""
         return 0 < self._rpc.retry_policy.retry_for_s <= self._rpc.outage_s
 
     def leave(self, state: RunState | None, reason: str) -> None:
-        """Leave the run. If no other process works on it, its state becomes this one;
-        None: another process sees to that. Raises CallError, StateError."""
+        """Leave the run. If no other process works on it, its state becomes `state`; None: its
+        state is left unchanged. Raises CallError, StateError."""
         self.end_thread()
         now = self._rpc.server_time.now()
         ranges = ranges_of(self._range_ledger, self._record)

@@ -53,7 +53,8 @@ def work_on_ranges(
     prepared: PreparedRun, record: RunRecord, *, checkpoint: Checkpoint | None = None
 ) -> Report:
     """Work on any range that is free, then on the next one, until all are finished, and end the
-    run. `checkpoint`: the run's own, whose lock this process holds; it is released meanwhile.
+    run. `checkpoint`: the run's own, whose lock this process holds. The lock is released while this
+    process works on ranges.
 
     Raises BulkupError when this process cannot take part.
     """
@@ -114,8 +115,8 @@ def work_on_ranges(
 
 
 def waiting(prepared: PreparedRun, seconds: float) -> PreparedRun:
-    """The same run, which waits at least `seconds` for its folder: another process on this machine
-    may hold it for a moment, or while it ends the run."""
+    """The same prepared run, but with a wait of at least `seconds` for its folder. Another process
+    on this machine may hold the folder for a moment, or while it ends the run."""
     context = prepared.context
     return replace(prepared, context=replace(context, wait_s=max(context.wait_s, seconds)))
 
@@ -151,7 +152,7 @@ def tell_start(prepared: PreparedRun, record: RunRecord, checkpoint: Checkpoint)
 
 
 class _RangeListener:
-    """Passes on the events of a range as those of the run."""
+    """Passes on the events of a range as events of the run."""
 
     def __init__(self, prepared: PreparedRun, view: RunView) -> None:
         self._listener = prepared.context.listener
@@ -202,7 +203,7 @@ class _RangeListener:
 
 
 class _Worker:
-    """Goes from range to range."""
+    """Works on one range after the other."""
 
     def __init__(
         self, prepared: PreparedRun, view: RunView, runner: RangeRunner, listener: _RangeListener
@@ -229,7 +230,7 @@ class _Worker:
             if not left:
                 return None
             free = [one for one in left if self._is_free(one)]
-            # In any order, so that workers seldom ask for the same one.
+            # In random order, so that workers seldom ask for the same range.
             self._random.shuffle(free)
             worked = False
             for record in free:
@@ -257,7 +258,7 @@ class _Worker:
         return options
 
     def _wait(self, left: int) -> Outcome | None:
-        """Wait a moment for others. An outcome: this process is to stop."""
+        """Wait a moment for others. Returns an outcome if this process is to stop."""
         noun = "range" if left == 1 else "ranges"
         self._listener.idle(f"waiting for {left:,} {noun} that others work on")
         until = self._clock.monotonic() + LOOK_AGAIN_S

@@ -12,7 +12,7 @@ SPLIT_WITHIN_S = 5.0
 
 @dataclass(frozen=True)
 class RangeProgress:
-    """How far a range is."""
+    """The progress within a range."""
 
     handled: int = 0
     share: float | None = None
@@ -25,8 +25,8 @@ class SplitRequest(NamedTuple):
 
 
 class WorkingRange:
-    """A range while `RangeWorker.work_on` works on it, for other threads. Made by the caller, used
-    for one call. Every method may be called at any time, before and after the work as well."""
+    """A range that `RangeWorker.work_on` is working on, for other threads. The caller makes one for
+    each call. Every method may be called at any time, also before and after the work."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -37,16 +37,17 @@ class WorkingRange:
         self.request: SplitRequest | None = None
         """The request to the thread that works on the range; None: there is none."""
         self.why_stop = ""
-        """Why it is to stop; empty: it is not."""
+        """Why the work is to stop; empty if it is not."""
         self._progress = RangeProgress()
 
     def try_split(self, fraction: float, *, within_s: float = SPLIT_WITHIN_S) -> str | None:
-        """End the range early, and give the rest to a new one: the id of that new range, which is
-        recorded by the time this returns. None: it was not split, and stays whole.
+        """End the range early, and give the rest to a new range. Returns the id of the new range,
+        which is recorded by then; None if the range was not split and stays whole.
 
-        `fraction`: which share of the entities that are left stays in this range, 0 to 1. With 0
-        the range ends after the last entity that was given to a handler. Waits `within_s` at most
-        for the thread that works on the range, and for the commit.
+        `fraction`: the share of the remaining entities that stays in this range, 0 to 1. With 0,
+        the range ends after the last entity that was given to a handler. Waits at most `within_s`
+        for the thread that works on the range. If that thread is recording the split by then, waits
+        until it is done.
         """
         with self._changed:
             if not self._is_at_work:
@@ -60,9 +61,9 @@ class WorkingRange:
             if self._answered >= number:
                 return self._answer
             if self.request is not None and self.request.number == number:
-                self.request = None  # not begun: it will not be
+                self.request = None  # not begun, so it never will be
                 return None
-            # It is being recorded. The caller must not believe that the range is whole.
+            # The split is being recorded. The caller must not believe that the range is whole.
             self._changed.wait_for(lambda: self._answered >= number or not self._is_at_work)
             return self._answer if self._answered >= number else None
 
@@ -88,7 +89,7 @@ class WorkingRange:
             self._changed.notify_all()
 
     def take_request(self) -> SplitRequest | None:
-        """The request, which is answered from now on whatever happens; None: there is none."""
+        """Take the request, which must then be answered whatever happens; None if there is none."""
         if self.request is None:
             return None
         with self._changed:
