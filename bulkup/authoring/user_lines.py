@@ -224,7 +224,7 @@ def blame(updater: Any, error: BaseException) -> str:
             return where
     calls = refused_call(error)
     if not calls and updater._decorated and is_own(error):  # the function has returned by now
-        calls = returned_at(updater._decorated, None)
+        calls = returned_at(updater._decorated)
         with_places(error, calls)
     return in_brackets(calls)
 
@@ -242,9 +242,12 @@ def kept_at(updater: Any, name: str) -> list[Place]:
     return _distinct(iter(_index(code.co_filename).kept.get(name, ()))) if code is not None else []
 
 
-def returned_at(function: Any, result: Any) -> list[Place]:
+_UNKNOWN = object()
+
+
+def returned_at(function: Any, result: Any = _UNKNOWN) -> list[Place]:
     """Where a function may have returned (or yielded) `result`; otherwise where it is defined.
-    `result`: None if the function returned something other than a constant."""
+    Without `result`, where it returns something other than a constant."""
     function = inspect.unwrap(function)
     code = getattr(function, "__code__", None)
     if code is None:

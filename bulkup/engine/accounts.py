@@ -17,8 +17,7 @@ class Sink(Protocol):
     def add(self, item: Handled) -> None: ...
 
     def left_out(self) -> Callable[[Any], bool] | None:
-        """A function that says whether a PageResult must not be handled; None if all are handled.
-        """
+        """Says whether a PageResult must not be handled; None if all are handled."""
 
 
 @dataclass(frozen=True)

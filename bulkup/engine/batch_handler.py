@@ -193,7 +193,7 @@ class BatchHandler(WriteSink):
                 if error is not None:
                     outcome.reads = reads
             if error is not None and not is_alone:
-                say = partial(self._repeated, error, len(given))
+                say = partial(self._repeated, error)
                 self.hints.note(WarningKind.BATCH_REPEATED, "", say)
             if error is None and reads and outcomes[0][0] is not None:
                 outcomes[0][0].reads, outcomes[0][0].together = reads, len(outcomes)
@@ -250,7 +250,7 @@ class BatchHandler(WriteSink):
                 end_call(self)
         return None
 
-    def _repeated(self, error: BaseException, entities: int) -> tuple[str, Sequence[Place]]:
+    def _repeated(self, error: BaseException) -> tuple[str, Sequence[Place]]:
         function = self._updater._decorated
         name = "handle_batch" if function is None else function.__name__
         instead = (
@@ -258,9 +258,11 @@ class BatchHandler(WriteSink):
             if function is None
             else "return an exception as the result of each entity that fails"
         )
+        left = sum(slot.failed is None for slot in self._active)
+        named = "no" if left == len(self._active) else "not every"
         return (
-            f"{name} raised {error_line(error)} and named no entity, so it is called again with "
-            f"each of the {entities} alone: {instead}",
+            f"{name} raised {error_line(error)} and named {named} entity, so it is called again "
+            f"with each of the {left} alone: {instead}",
             (),
         )
 

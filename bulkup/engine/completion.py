@@ -53,8 +53,7 @@ class Completion:
     def finish(
         self, counts: Counts, live_markers: Sequence[LiveMarker], successor: RunRecord | None
     ) -> None:
-        """Record that the run is finished. Raises HeldError, CallError if that cannot be recorded.
-        """
+        """Record that the run is finished. Raises HeldError, CallError."""
         now = self._clock.unix()
         fenced_until = self._fenced_until(live_markers)
         if fenced_until <= now and self._finish_at_once(

@@ -172,8 +172,7 @@ class HandlerCall(WriteSink):
             item.unwritten = self._is_unwritten(entity)
 
     def _forget_written(self) -> None:
-        """Forget what was cached of the entities that this call writes, so that it is read again.
-        """
+        """Drop the entities that this call writes from the cache, so that they are read again."""
         for key in self._writes:
             self._cached.pop(key_bytes(key_of(key)) if key == self._key else key, None)
 

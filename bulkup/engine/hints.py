@@ -176,7 +176,7 @@ class Hints:
         """Where the property is assigned; otherwise, where the entity is put or returned."""
         places = list(dict.fromkeys(one.place for one in found)) or calling_places()
         function = self._updater._decorated
-        return places if places or function is None else returned_at(function, None)
+        return places if places or function is None else returned_at(function)
 
 
 def _named(namespace: str) -> str:

@@ -33,8 +33,7 @@ SHORT_S = 2.0
 
 
 class Gate(Protocol):
-    """Holds the run while it is closed. `reason` is called ten times a second, and must not wait.
-    """
+    """Holds the run while it is closed. `reason` is called ten times a second: it must not wait."""
 
     def reason(self) -> Reason | None:
         """Why the gate is closed; None if it is open."""

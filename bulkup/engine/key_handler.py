@@ -1,5 +1,4 @@
-"""Makes the handler for an updater and a query plan. It may leave out some of what the plan reads.
-"""
+"""Makes the handler for an updater and a query plan. It may skip some of what the plan reads."""
 
 from __future__ import annotations
 

@@ -78,8 +78,7 @@ class QueryPlan:
 
     @property
     def digest(self) -> str:
-        """Digest of the list of keys that replaces the query's results; empty if there is no list.
-        """
+        """Digest of the key list that replaces the query's results; empty if there is none."""
         return ""
 
     @property
@@ -88,8 +87,7 @@ class QueryPlan:
         return True
 
     def without_entity(self, key: bytes) -> Any:
-        """The PageResult to handle if there is no entity with this key; None: nothing is handled.
-        """
+        """The PageResult to handle if no entity has this key; None: nothing is handled."""
         return None
 
     def keep_in(self, folder: Path) -> None:

@@ -54,8 +54,7 @@ def in_process(handler: AnyHandler, accounts: Accounts, slow: SlowHandler) -> In
 
 
 class TogetherPool(InProcessPool):
-    """A HandlerPool without processes, for a handler whose `handle_many` handles several at once.
-    """
+    """A HandlerPool without processes, for a handler with a `handle_many`."""
 
     def handle(
         self, results: Sequence[Any], sink: Sink, committer: Committer | None = None

@@ -322,9 +322,7 @@ class GroupRun:
                 if not self._results.is_over(namespace):
                     raise
                 return group
-        reports = self._runs.take_reports() or [
-            report
-        ]  # work that was done before emits no events
+        reports = self._runs.take_reports() or [report]  # work that was done before emits no events
         # A dry pass that was not clean has done nothing.
         reports = [replace(one, counts=Counts()) if one.dry_run else one for one in reports]
         self._results.from_reports(namespace, reports)

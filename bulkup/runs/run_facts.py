@@ -44,9 +44,7 @@ MOST_LINKS = 100
 """How many runs of a chain are looked at in each direction."""
 
 
-def run_facts(
-    folder: Path, report: Report | None = None, *, clock: Clock | None = None
-) -> RunFacts:
+def run_facts(folder: Path, report: Report | None = None) -> RunFacts:
     """What the folder knows about a run, which may be in progress.
 
     `report`: the report of the runner that has just ended, which knows more; None: it is read from

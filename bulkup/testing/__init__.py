@@ -22,7 +22,7 @@ this process, and import it when they are first used.
     store.py      a fresh embedded Datastore
     running.py    run_updater
     results.py    what it returns              expected.py   how a comparison that fails is shown
-    meant.py      which property was meant     new_ids.py    ids that differ from run to run
+    own_frames.py bulkup's frames, left out    new_ids.py    ids that differ from run to run
     crashing.py   crash_test                   memory.py     what a process forgets when it dies
 
 The fixtures `datastore` and `bulkup_run` are in the pytest plugin, `pytest_bulkup.py`.

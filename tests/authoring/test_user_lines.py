@@ -120,6 +120,17 @@ def test_a_returned_constant_is_told_from_others(fix: Any) -> None:
     assert [place.line for place in returned_at(lambda: 5, 5)] == [first + 8]
 
 
+def test_where_an_entity_may_have_been_returned_is_not_where_none_is() -> None:
+    def function(entity: Any) -> Any:
+        if not entity:
+            return None
+        return entity
+
+    first = function.__code__.co_firstlineno
+    assert [place.line for place in returned_at(function)] == [first + 3]
+    assert [place.line for place in returned_at(function, None)] == [first + 2]
+
+
 def test_errors_of_the_users_own_code_are_left_to_the_traceback(fix: Any) -> None:
     assert blame(fix, ValueError("mine")) == ""
     assert blame(fix, KeyError("price")) == ""

@@ -129,8 +129,7 @@ class Rewinding:
                 self._look_up()
 
     def _look_up(self) -> None:
-        """Look up the deleted entities at the fence: one that was still there was deleted after it.
-        """
+        """Look up the deleted entities at the fence: one that existed then was deleted later."""
         deleted, self._deleted = self._deleted, []
         if not deleted:
             return

@@ -27,8 +27,7 @@ from bulkup.local.status import RpcError, invalid
 from bulkup.local.storage import now_micros
 
 BATCH_ENTITIES = 4_000
-"""Entities per batch. Their index entries are written in order: in larger batches, more of them
-share a page."""
+"""Entities per batch."""
 BATCH_BYTES = 4 << 20
 """Bytes of entity bodies per batch. Memory holds one batch with its index entries."""
 _NOTED_EVERY = 50_000
@@ -207,7 +206,7 @@ class Loading:
         self._in_part: int = earlier.get("in_part", 0)
         """How many entities of that file's part were read, including those of the file."""
         self._bytes: int = earlier.get("bytes", 0)
-        """Bytes read of the files before that file."""
+        """Total size of the files before that file."""
         self._read: int = earlier.get("read", 0)
         """Entities that were read."""
         self._unread: int = earlier.get("unread", 0)
@@ -226,25 +225,22 @@ class Loading:
                 f"{self._half.beside.name} is deleted, so type the same command again"
             )
         files = self._export.files
-        end = 0
         while self._file < len(files):
             file = files[self._file]
             if self._selection.may_hold(file.part):
-                end = self._load(file)
+                self._load(file)
             elif self._is_last_of_part(file):
                 self._unread += file.part.entities or 0
             self._file, self._in_file = self._file + 1, 0
-            self._bytes += end
+            self._bytes += file.size
         self._flush()
         self._watch(self._read, self._bytes)
         self._check_some()
         return self._report()
 
-    def _load(self, file: ExportFile) -> int:
-        """Load a file; returns where the last record that was read ends."""
-        end = 0
+    def _load(self, file: ExportFile) -> None:
+        """Load a file, from where an earlier load of it stopped."""
         for exported in self._export.read(file, self._database, skip=self._in_file):
-            end = exported.end
             self._in_file += 1
             self._in_part += 1
             self._read += 1
@@ -257,11 +253,10 @@ class Loading:
             ):
                 self._flush()
             if self._read % _WATCHED_EVERY == 0:
-                self._watch(self._read, self._bytes + end)
+                self._watch(self._read, self._bytes + exported.end)
         if self._is_last_of_part(file):
             self._export.check_counts(file.part, self._in_part)
             self._in_part = 0
-        return end
 
     def _is_last_of_part(self, file: ExportFile) -> bool:
         following = self._export.files[self._file + 1 :][:1]
