@@ -151,17 +151,17 @@ class Updater(EntityReader, Generic[E]):
         put or delete of one of `entities` is its own. Anything else names the one that it belongs
         to: `self.put(invoice, owner=order)`.
 
-        `self.fail(entity, error)` fails one entity, which then writes nothing. If this raises, none
-        is named, so it is called again with each entity alone, and those that raise then have
-        failed: what it does beside `put`, `delete` and `log` may happen twice. After a conflict it
-        is called with the entity concerned, alone.
+        `self.fail(entity, error)` fails one entity, which then writes nothing. If this raises, it
+        is called again with each of the other entities alone, and those for which it raises again
+        have failed: what it does apart from `put`, `delete` and `log` may happen twice. After a
+        conflict it is called with the entity concerned, alone.
         """
         raise NotImplementedError(f"{type(self).__name__} has no handle_batch")
 
     def is_done(self, entity: E, /) -> bool:
-        """Whether an entity is as this updater leaves it: what `bulkup verify` asks. Optional.
+        """Whether an entity is as this updater leaves it; called by `bulkup verify`. Optional.
 
-        Without it, verify handles each entity again, and takes it for done if that would change
+        Without it, verify handles each entity again, and counts it as done if that would change
         nothing. An updater that adds, appends, or uses random numbers or the time needs it. Return
         True or False; `put` and `delete` do not work here.
         """

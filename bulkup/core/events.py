@@ -54,13 +54,13 @@ class RunStarted:
     """How many entities the query matches; None where the server cannot count them."""
     state_file: str = ""
     verifies: bool = False
-    """Entities are looked at by `bulkup verify`; `dry_run` is True, too."""
+    """`bulkup verify` checks the entities; `dry_run` is True, too."""
     planned: bool = False
-    """A plan is made: it writes nothing, and `Planned` follows in place of `RunEnded`."""
+    """`bulkup plan` makes a plan and writes nothing; `Planned` follows instead of `RunEnded`."""
     gate: bool = False
     """This is the dry pass that comes before the first write."""
     selection: Selection = EVERYTHING
-    """What has narrowed the updater's query."""
+    """What narrows the updater's query."""
     query: str = ""
     """The resulting query, in GQL; empty: the updater's own."""
 
@@ -219,13 +219,13 @@ class WarningKind(str, Enum):
     READS_EACH = "reads_each"
     """Handlers read with their client for nearly every entity."""
     BATCH_REPEATED = "batch_repeated"
-    """A batch has raised without naming an entity, so each was handled alone."""
+    """A batch has raised without naming the entities that fail, so each was handled alone."""
     PROCESS_STATE = "process_state"
     """Handlers keep something in a worker process that the run does not get."""
     MISSPELLED = "misspelled"
     """A new property is named almost like one that the entities have."""
     ABSENT = "absent"
-    """What a parameter of a built-in updater names is in no entity."""
+    """No entity has the property that a parameter of a built-in updater names."""
     OTHER = "other"
     """Anything else."""
 
@@ -245,7 +245,7 @@ OF_CODE = (
 
 @dataclass(frozen=True)
 class Warned:
-    """Something the user should know and that does not end the run."""
+    """Something that the user should know, but that does not end the run."""
 
     message: str
     kind: WarningKind = WarningKind.OTHER
@@ -253,7 +253,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class AlreadyDone:
-    """A run that has finished the same work before. With `--once` there is nothing to do then."""
+    """A run has finished the same work before. With `--once` there is nothing left to do."""
 
     run_id: str
     updater: str
@@ -262,21 +262,21 @@ class AlreadyDone:
     who: str
     """user@host, who ran it."""
     counts: Counts
-    """With those of its successors."""
+    """Including those of its successors."""
     exit_code: Exit
-    """How it ended, without failures or with some."""
+    """How it ended: with or without failures."""
     same_source: bool
-    """Whether the source of the updater is the same, too."""
+    """Whether the updater's source is the same, too."""
 
 
 @dataclass(frozen=True)
 class NothingToRetry:
-    """`bulkup retry` was asked to handle the failed entities of a run again, and it names none."""
+    """`bulkup retry` was asked to handle a run's failed entities again, but the run names none."""
 
     run_id: str
     updater: str
     unnamed: int
-    """Entities that have failed and that nothing names, so they cannot be handled again."""
+    """Failed entities whose keys are not known, so they cannot be handled again."""
 
     @property
     def exit_code(self) -> Exit:

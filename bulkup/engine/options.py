@@ -154,7 +154,7 @@ class Options:
 
 
 def checked_url(url: str) -> str:
-    """Returns the URL. Raises UsageError unless it is one of HTTP; the message does not repeat it."""
+    """Returns the URL. Raises UsageError unless it is an HTTP URL, without repeating it."""
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -42,9 +42,9 @@ class Diff:
 
     key: Key
     before: Entity | None
-    """None: it is new."""
+    """None if the run created it."""
     after: Entity | None
-    """None: it was deleted."""
+    """None if the run deleted it."""
     changes: tuple[PropertyChange, ...] = field(repr=False)
 
     @property
@@ -56,7 +56,7 @@ class Diff:
         return "changed" if self.changes else "rewritten"
 
     def __str__(self) -> str:
-        """The key, and each property before and after, a line each."""
+        """The key and, on a line each, the properties before and after."""
         action = "delete" if self.after is None else "put"
         changes = self.changes if self.after is not None else ()
         lines = change_lines(WouldChange(key_text(self.key), action, changes), is_done=True)
@@ -82,7 +82,7 @@ class FailedEntity:
     error: str
     """One line, such as `KeyError: 'fist_name'`, and what may have been meant."""
     traceback: str
-    """Of the user's code, if the handler raised."""
+    """The frames of the user's code, if the handler raised."""
 
     def __str__(self) -> str:
         lines = _LINE.findall(self.traceback)
@@ -121,7 +121,7 @@ class RunResult:
     failed: list[FailedEntity]
     """Empty if no handler raised."""
     report: Report
-    """The engine's own."""
+    """The engine's report."""
     _stored: tuple[Any, ...] = field(repr=False)
 
     @cached_property
@@ -143,7 +143,7 @@ class RunResult:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the run warned of: changes that no put has written, for example."""
+        """The run's warnings: of changes that no put has written, for example."""
         return self.report.warnings
 
     def summary(self) -> str:
