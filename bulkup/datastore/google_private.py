@@ -29,6 +29,9 @@ MAX_STATE_WATCH_S = 10.0
 """How long gRPC's thread may take to stop watching a channel: it checks every 0.2 s, and on a busy
 machine it may have to wait for its turn."""
 
+CLOSES_WITHIN_S = 5.0
+"""How long gRPC may take to cancel the calls of a channel that is closed; usually under 1 ms."""
+
 REFRESH_TIMEOUT_S = 10.0
 """How long a request for a new token may take. Nothing else is done meanwhile."""
 
@@ -143,7 +146,7 @@ def ready_future(channel: Any) -> Any:
 
 
 def close_channel(channel: Any) -> None:
-    """Close a channel that `ready_future` may have watched.
+    """Close a channel that `ready_future` may have watched. Its calls in flight are cancelled.
 
     The future's thread watches the channel for another 0.2 s after the future is done, and dies
     with a traceback if the channel is closed meanwhile. There is no public way to wait for it.
@@ -152,7 +155,11 @@ def close_channel(channel: Any) -> None:
     give_up = time.monotonic() + MAX_STATE_WATCH_S
     while channel._connectivity_state.polling and time.monotonic() < give_up:
         time.sleep(0.005)
-    channel.close()
+    # If Ctrl-C comes when gRPC has sent a call and not yet started the thread that receives its
+    # answer, the call never ends, and `close` waits for it forever.
+    closing = threading.Thread(target=channel.close, name="bulkup-close-channel", daemon=True)
+    closing.start()
+    closing.join(CLOSES_WITHIN_S)
 
 
 ENTITY_STATE = frozenset({"key", "exclude_from_indexes", "_meanings"})

@@ -190,6 +190,26 @@ def test_ctrl_c_while_grpc_starts_to_watch_a_channel_leaves_no_traceback(
     assert died == []
 
 
+def test_a_channel_is_closed_if_ctrl_c_left_a_call_that_nothing_receives(
+    embedded: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes when gRPC has sent a call, and before it starts the receiving thread."""
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(google_private, "CLOSES_WITHIN_S", 0.2)
+    channel = grpc.insecure_channel(embedded.host)
+    with monkeypatch.context() as patched:
+        patched.setattr("grpc._channel._run_channel_spin_thread", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            channel.unary_unary("/google.datastore.v1.Datastore/Lookup").future(b"")
+    google_private.close_channel(channel)
+    assert any(thread.name == "bulkup-close-channel" for thread in threading.enumerate()), (
+        "gRPC closes such a channel now; close_channel needs no thread"
+    )
+
+
 def test_a_channel_is_closed_at_once_beside_threads_of_others(server: Server) -> None:
     """The thread of another connection that begins at the same moment is none of it."""
     over = threading.Event()
