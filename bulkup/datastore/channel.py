@@ -98,6 +98,7 @@ class Channel:
         else:
             channel = grpc.insecure_channel(self.address, options=options)
         self._channel = channel
+        self._interrupted = False
         self.methods = {
             name: NotedMethod(
                 channel.unary_unary(
@@ -108,9 +109,13 @@ class Channel:
                 # Do not note counts: they take long, and nothing waits for them.
                 {} if name == "RunAggregationQuery" else self.in_flight,
                 self.monotonic,
+                self._note_interrupt,
             )
             for name in _CALLS
         }
+
+    def _note_interrupt(self) -> None:
+        self._interrupted = True
 
     def unanswered(self) -> tuple[str, float]:
         """The server's address, and the age in seconds of its oldest unanswered call."""
@@ -123,10 +128,10 @@ class Channel:
         while a new one works. Calls in flight on the old one are sent again, like this one."""
         if self.heard_at >= since:
             return
-        old = self._channel
+        old, interrupted = self._channel, self._interrupted
         self._open_channel()
         self.heard_at = self.monotonic()  # calls on the old channel say nothing about the new one
-        close_channel(old)
+        close_channel(old, interrupted=interrupted)
 
     def refresh_credentials(self, since: float, error: CallError) -> None:
         """Get a new token, because the server refused the token of a call sent at `since`. Do
@@ -181,4 +186,4 @@ class Channel:
 
     def close(self) -> None:
         """End the calls in flight and close the channel."""
-        close_channel(self._channel)
+        close_channel(self._channel, interrupted=self._interrupted)

@@ -145,8 +145,11 @@ def ready_future(channel: Any) -> Any:
         raise
 
 
-def close_channel(channel: Any) -> None:
+def close_channel(channel: Any, *, interrupted: bool = False) -> None:
     """Close a channel that `ready_future` may have watched. Its calls in flight are cancelled.
+
+    `interrupted`: Ctrl-C came while gRPC was sending a call. If gRPC had not yet started the thread
+    that receives the answer, the call never ends, and gRPC would wait for it forever.
 
     The future's thread watches the channel for another 0.2 s after the future is done, and dies
     with a traceback if the channel is closed meanwhile. There is no public way to wait for it.
@@ -155,8 +158,9 @@ def close_channel(channel: Any) -> None:
     give_up = time.monotonic() + MAX_STATE_WATCH_S
     while channel._connectivity_state.polling and time.monotonic() < give_up:
         time.sleep(0.005)
-    # If Ctrl-C comes when gRPC has sent a call and not yet started the thread that receives its
-    # answer, the call never ends, and `close` waits for it forever.
+    if not interrupted:
+        channel.close()
+        return
     closing = threading.Thread(target=channel.close, name="bulkup-close-channel", daemon=True)
     closing.start()
     closing.join(CLOSES_WITHIN_S)

@@ -199,12 +199,12 @@ def test_a_channel_is_closed_if_ctrl_c_left_a_call_that_nothing_receives(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(google_private, "CLOSES_WITHIN_S", 0.2)
-    channel = grpc.insecure_channel(embedded.host)
+    rpc = Rpc(embedded.client())
     with monkeypatch.context() as patched:
         patched.setattr("grpc._channel._run_channel_spin_thread", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            channel.unary_unary("/google.datastore.v1.Datastore/Lookup").future(b"")
-    google_private.close_channel(channel)
+            rpc.methods["Lookup"].future(b"")
+    rpc.close()
     assert any(thread.name == "bulkup-close-channel" for thread in threading.enumerate()), (
         "gRPC closes such a channel now; close_channel needs no thread"
     )
