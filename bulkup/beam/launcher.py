@@ -47,9 +47,9 @@ what a run writes."""
 SLOWEST_LOOK_S = 60.0
 
 HANGS_AFTER_S = 30.0
-"""How long to wait for the runner to end after the last range is finished, or after Datastore has
-stopped answering. Beam's own runner, with several processes, waits forever for one that was killed.
-"""
+"""How long to wait for the runner to end after the last range is finished, or after Datastore was
+given up (`--retry-for`). Beam's own runner, with several processes, waits forever for one that was
+killed."""
 
 ENDS_WITHIN_S = 20.0
 """How long a runner in this process may take to end its pipeline after Ctrl-C."""
@@ -165,7 +165,8 @@ class _Watch:
         self._finished_at: float | None = None
         self._lost_at: float | None = None
         """When a call failed after it had been retried for `--retry-for`; None if calls are
-        answered."""
+        answered. Meanwhile, calls are sent only once."""
+        self._retry_policy = prepared.rpc.retry_policy
         self._progress = ProgressTracker(self._listen, self._clock, begun.counts)
         self._progress.total = begun.total
 
@@ -181,7 +182,8 @@ class _Watch:
             if self._clock.monotonic() >= self._next_look:
                 self._look()
             self._progress.tick()
-            if why := self._why_leave():
+            stop = self._prepared.context.stop
+            if not stop.is_asked and (why := self._why_leave()):
                 message = f"{why}, but the Beam runner does not end; left alone"
                 self._prepared.context.listener(Warned(message))
                 return
@@ -189,14 +191,17 @@ class _Watch:
     def _look(self) -> None:
         try:
             self._state = state = look(self._prepared, self._begun)
-        except CallError:  # reported by the next look or at the end
-            if self._lost_at is None:
+        except CallError as error:  # reported by the next look or at the end
+            if error.worth_another_try and self._lost_at is None:
                 self._lost_at = self._clock.monotonic()
+                self._prepared.rpc.try_once()  # it was already retried for `--retry-for`
             return
         finally:
             every_s = min(max(LOOK_EVERY_S, self._state.total / READS_PER_S), SLOWEST_LOOK_S)
             self._next_look = self._clock.monotonic() + every_s
-        self._lost_at = None
+        if self._lost_at is not None:
+            self._lost_at = None
+            self._prepared.rpc.retry_policy = self._retry_policy
         self._progress.counts, self._progress.total = state.counts, state.entities
         seen = RangesSeen(
             state.finished, state.total, state.counts, state.entities, int(self._clock.unix())
@@ -211,7 +216,6 @@ class _Watch:
         if self._finished_at is not None and self._finished_at < since:
             return "all ranges are finished"
         if self._lost_at is not None and self._lost_at < since:
-            self._prepared.rpc.try_once()  # calls were already retried for `--retry-for`
             return "Datastore has stopped answering"
         return ""
 

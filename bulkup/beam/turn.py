@@ -1,7 +1,8 @@
 """What one call of the DoFn works on, in Beam's terms: a restriction, its tracker, its provider.
 
 A restriction is a `Turn`: work on one range of the run. Beam may split a turn that is in progress.
-Then the range ends early, a new range begins there, and the residual is a turn at the new range.
+Then the range is ended at a key, a new range begins at that key, and the residual is a turn at the
+new range.
 Only Datastore decides what is done, so turns may get lost, or come back several times.
 """
 

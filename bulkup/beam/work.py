@@ -76,7 +76,7 @@ class WorkOnRange(beam.DoFn):  # type: ignore[misc]
             tracker.defer_remainder(Duration(seconds=rest_s))
 
     def _ask(self, turn: Turn, tracker: Any) -> tuple[RangeResult | None, float]:
-        """The result for the range; if it is None, ask again after this number of seconds."""
+        """The result for the range, and 0; or None, and after how many seconds to ask again."""
         with workers.alone(wait_s=BUSY_S) as free:
             working = WorkingRange()
             if not free or not tracker.try_claim(working):

@@ -13,7 +13,8 @@
     │   └── NoTargetError          1   nothing says which Datastore, or how to log in to it
     ├── PendingError               4   the applied migrations differ from those in the folder
     ├── StateError                 1   the run state is damaged or not writable
-    └── StopAskedError  12, 130, 143   the user stopped the command before the run started
+    └── StopAskedError  12, 130, 143   the user stopped the command before the run
+                                       started, or while Datastore did not answer
 
 Each message is one sentence: what happened to what, then what to type. Any other exception that
 reaches the command line is a bug in bulkup and is reported as one.

@@ -17,7 +17,7 @@ class Sink(Protocol):
     def add(self, item: Handled) -> None: ...
 
     def left_out(self) -> Callable[[Any], bool] | None:
-        """Says whether a PageResult must not be handled; None if all are handled."""
+        """A function that is true for a PageResult to leave out; None if all are handled."""
 
 
 @dataclass(frozen=True)

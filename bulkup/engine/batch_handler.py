@@ -192,7 +192,7 @@ class BatchHandler(WriteSink):
                 self.moves = self.moves or slot.moves
                 if error is not None:
                     outcome.reads = reads
-            if error is not None and not is_alone:
+            if error is not None and any(item is None for item, _ in outcomes):
                 say = partial(self._repeated, error)
                 self.hints.note(WarningKind.BATCH_REPEATED, "", say)
             if error is None and reads and outcomes[0][0] is not None:
@@ -259,9 +259,9 @@ class BatchHandler(WriteSink):
             else "return an exception as the result of each entity that fails"
         )
         left = sum(slot.failed is None for slot in self._active)
-        named = "no" if left == len(self._active) else "not every"
+        named = "named no" if left == len(self._active) else "did not name every"
         return (
-            f"{name} raised {error_line(error)} and named {named} entity, so it is called again "
+            f"{name} raised {error_line(error)} and {named} entity, so it is called again "
             f"with each of the {left} alone: {instead}",
             (),
         )

@@ -37,7 +37,7 @@ class BatchLimits:
         self.entities = min(self._most, size)
 
     def learn(self, error: CallError) -> bool:
-        """Lower the limits if the refusal shows an unknown one. Returns whether it did."""
+        """Lower the limits if the refusal shows that the server's are lower. Returns whether."""
         if "too many entity groups" in error.details and self._most > LEGACY_MAX_WRITES:
             self._most = LEGACY_MAX_WRITES
             self.set_batch_size(self.entities)

@@ -33,8 +33,8 @@ class HandlerOverBudget(Exception):
 class Budget:
     """Counts the failures of a run over all its runners.
 
-    `handled` returns how many entities have been handled and how many there are, or None if that is
-    unknown. Called with True, it may wait for the total.
+    `handled` returns how many entities have been handled, and how many there are (None: unknown).
+    Called with True, it may wait for the total.
     """
 
     def __init__(

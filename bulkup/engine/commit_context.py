@@ -94,8 +94,8 @@ class ConflictPolicy:
         has had too many.
 
         Runs that increment the same counter collide for as long as they work, so writes to other
-        entities may be refused more often than writes to the entity itself. Not if the handler did
-        not read the other entity again: then calling it again changes nothing.
+        entities may be refused more often than writes to the entity itself. This does not hold for
+        a handler that has not read the other entity again: calling it again changes nothing.
         """
         refused = {(write.key, write.version) for write in overtaken}
         is_old = not refused.isdisjoint(item.refused)

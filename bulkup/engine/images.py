@@ -62,7 +62,7 @@ class ImageLog:
             self._log.done(frame, _place(row), row.end, [result.version for result in results])
 
     def was_applied(self, row: BatchRow, end: bytes) -> None:
-        """Note that, by its marker, a commit of this place was applied, up to `end`. Raises
+        """Note that a commit of this place was applied up to `end`, as its marker shows. Raises
         StateError."""
         self._log.done(0, _place(row), end)
 

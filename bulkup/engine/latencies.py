@@ -9,7 +9,7 @@ from collections.abc import Callable
 from math import frexp
 
 OVER_S = 15.0
-"""The same time over which the displayed rate is averaged."""
+"""Latencies are taken over this time, like the displayed rate."""
 _SLICES = 3
 _SLICE_S = OVER_S / _SLICES
 

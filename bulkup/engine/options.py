@@ -154,7 +154,8 @@ class Options:
 
 
 def checked_url(url: str) -> str:
-    """Returns the URL. Raises UsageError unless it is an HTTP URL, without repeating it."""
+    """Returns the URL. Raises UsageError unless it is an HTTP URL; the message leaves the URL out,
+    because it may hold a password."""
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname)

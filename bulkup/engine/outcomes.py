@@ -43,7 +43,7 @@ def outcome_of(
     if isinstance(error, BudgetExceeded):
         return Outcome(RunState.FAILED, _over_budget(error), Exit.FAILED, over_budget=True)
     if isinstance(error, BulkupError):
-        return outcome_of_refusal(error)
+        return outcome_of_error(error)
     if control.is_interrupted and error.worth_another_try:
         # The signal has shortened the retries, so the signal is why the runner ended.
         stopped = control.interrupted()
@@ -56,10 +56,13 @@ def outcome_of(
     return Outcome(RunState.FAILED, explained.message, explained.exit_code, explained.details)
 
 
-def outcome_of_refusal(error: BulkupError) -> Outcome:
-    """The outcome when this error leaves nothing to work on."""
-    asked = isinstance(error, StopAskedError)
-    state = RunState.INTERRUPTED if asked else RunState.FAILED
+def outcome_of_error(error: BulkupError) -> Outcome:
+    """The outcome of a runner that this error has ended: INTERRUPTED if it was asked to stop,
+    STOPPED if the run was cancelled, otherwise FAILED."""
+    state = RunState.FAILED
+    if isinstance(error, StopAskedError):
+        cancelled = error.exit_code is Exit.CANCELLED
+        state = RunState.STOPPED if cancelled else RunState.INTERRUPTED
     return Outcome(state, error.message, error.exit_code, error.details)
 
 

@@ -50,7 +50,8 @@ class Recovery:
     """Makes the outcome of a run's shards definite before its next runner begins.
 
     `runner`: the id of that next runner, which the fences carry. `needs_keys`: only the checkpoint
-    knows the keys that must not be handled again, so it must know every batch.
+    knows the keys that must not be handled (done before, or made by the run), so it must know every
+    batch.
     """
 
     def __init__(

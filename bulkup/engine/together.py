@@ -18,7 +18,7 @@ from bulkup.engine.slow_handler import SlowHandler
 
 
 class _Added:
-    """The writes of entities that are added only after later ones were already handled."""
+    """What the entities added so far write. Those after them may already have been handled."""
 
     def __init__(self) -> None:
         self._items: list[Handled] = []
@@ -54,7 +54,7 @@ def in_process(handler: AnyHandler, accounts: Accounts, slow: SlowHandler) -> In
 
 
 class TogetherPool(InProcessPool):
-    """A HandlerPool without processes, for a handler with a `handle_many`."""
+    """A HandlerPool without processes, for handlers that are batched or async."""
 
     def handle(
         self, results: Sequence[Any], sink: Sink, committer: Committer | None = None

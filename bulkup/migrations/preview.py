@@ -70,7 +70,7 @@ def _preview(
 
 
 def worse_of(one: Exit, other: Exit) -> Exit:
-    """The worse of two exit codes. Failures within the budget are less bad than any other failure
-    to finish."""
+    """The worse of two exit codes. DONE is best, then DONE_WITH_FAILURES; all others are equally
+    bad, and the first one wins."""
     rank = {Exit.DONE: 0, Exit.DONE_WITH_FAILURES: 1}
     return other if rank.get(other, 2) > rank.get(one, 2) else one

@@ -37,7 +37,7 @@ class RunContext:
     """Sees what runs spend their time on (`core/spans.py`)."""
     stop: StopRequest = field(default_factory=StopRequest)
     resume_command: Callable[[], str] | None = None
-    """Returns the command that continues this work at that moment; None: `bulkup resume RUN`."""
+    """Returns the command that continues this work, as it is then; None: `bulkup resume RUN`."""
     repeated: tuple[str, ...] = ()
     """Options, as typed, that a run does not store. A proposed command repeats them."""
     allow_empty: bool = False

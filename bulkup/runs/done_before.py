@@ -115,8 +115,8 @@ class _Done:
 
 
 def is_undone(ledger: Ledger, record: RunRecord) -> bool:
-    """Whether everything that a run changed was put back, and has not all been brought back since.
-    Raises CallError."""
+    """Whether everything that a run changed was put back, and that undo was not itself undone
+    completely. Raises CallError."""
     if not record.undone_by or record.undone_partly:
         return False
     undo = ledger.read(record.undone_by)

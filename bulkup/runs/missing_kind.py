@@ -47,8 +47,8 @@ class _Places:
         """Other namespaces that hold the kind, and of which the chosen one is probably a
         misspelling.
 
-        A chosen namespace that holds nothing at all is not in use yet, so one different character
-        is enough.
+        A chosen namespace that holds nothing at all is not in use yet, so one character more or
+        less is enough.
         """
         is_empty = not self.in_(namespace)
         return [

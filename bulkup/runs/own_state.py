@@ -1,4 +1,4 @@
-"""Runs that only their own checkpoint can resume: finds them, and refuses them elsewhere.
+"""Binds runs to the checkpoint that alone can resume them, and refuses them elsewhere.
 
 Markers record how far a scan has come. That is not enough if a changed property moves an entity
 within the scan, or if the run makes entities that its scan meets. For such runs, the checkpoint

@@ -155,7 +155,7 @@ def end_successor(
 
 def undone_by(checkpoint: Checkpoint, report: Report) -> list[str]:
     """The runs by which the checkpoint's run is undone, after another undo run has ended. Undoing
-    one of them brings back what that one put back."""
+    one of them brings back those changes of the run that it took back."""
     status = checkpoint.status()
     # A process may have died between the end of an undo and recording it here.
     earlier = dict.fromkeys((*status.undone_by_all, *status.undos))

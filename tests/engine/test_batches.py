@@ -120,7 +120,7 @@ def test_an_entity_named_before_the_batch_raised_stays_failed(embedded: Server, 
     assert [(f.key, f.error) for f in report.failures] == [("Key('Thing', 2)", "named")]
     assert numbers(client) == [1, 0, 1]
     assert Raises.sizes == [3, 1, 1]
-    (warning,) = [line for line in report.warnings if "named not every entity" in line]
+    (warning,) = [line for line in report.warnings if "did not name every entity" in line]
     assert "each of the 2 alone" in warning
 
 

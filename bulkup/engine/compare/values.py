@@ -12,7 +12,7 @@ from bulkup.datastore.messages import Pb
 from bulkup.engine.planning.change_kinds import type_of
 
 MOST_VALUES = 1000
-"""Values that are told apart. A property with more has nearly a different one for each entity."""
+"""How many values are told apart. If there are more, nearly every entity has its own."""
 MOST_SHOWN = 3
 _MAX_TEXT = 60
 """Characters of a value in a summary."""

@@ -27,8 +27,8 @@ class Concurrency:
         self._fixed = fixed
         self._latency = 0.0
         self._answers = 0
-        """Answers since the last change. Its effect shows only after as many answers as commits are
-        in flight."""
+        """Answers since the last change, whose effect shows only after as many answers as there are
+        commits in flight."""
         self._before: tuple[int, float] | None = None
         """The number before the last change and its throughput; None if the change was judged."""
         self._pause = 0

@@ -18,7 +18,7 @@ from bulkup.datastore.rpc_errors import explained_error
 from bulkup.datastore.user_client import UserClient
 from bulkup.engine.execution import Execution
 from bulkup.engine.options import AUTO_SHARDS, Options
-from bulkup.engine.outcomes import Outcome, outcome_of_refusal
+from bulkup.engine.outcomes import Outcome, outcome_of_error
 from bulkup.engine.splits import Sample, Sampling
 from bulkup.engine.steered import CarriedSteering
 from bulkup.engine.task import Surroundings, TakenRun, Task
@@ -139,7 +139,7 @@ class RangeRunner:
 
     @staticmethod
     def _error(range_id: str, error: BulkupError) -> RangeResult:
-        outcome = outcome_of_refusal(error)
+        outcome = outcome_of_error(error)
         return RangeResult(range_id, RangeEnd.STOPPED, why=error.message, outcome=outcome)
 
     def _work_on(self, range_id: str, options: Options, working: WorkingRange) -> RangeResult:

@@ -21,7 +21,7 @@ from bulkup.core.model import Counts, RunState
 from bulkup.datastore.call_error import CallError
 from bulkup.datastore.rpc_errors import explained_error
 from bulkup.engine.options import Options
-from bulkup.engine.outcomes import Outcome, outcome_of_refusal
+from bulkup.engine.outcomes import Outcome, outcome_of_error
 from bulkup.runs.acquire import lock_folder, open_checkpoint
 from bulkup.runs.prepare import PreparedRun
 from bulkup.runs.ranges.at_work import RangeEnd, RangeRunner
@@ -87,9 +87,9 @@ def work_on_ranges(
                 one_too_many = worker.one_too_many
             except CallError as error:
                 view.lost = explained_error(prepared.rpc, error)
-                outcome = outcome_of_refusal(view.lost)
+                outcome = outcome_of_error(view.lost)
             except BulkupError as error:
-                outcome = outcome_of_refusal(error)
+                outcome = outcome_of_error(error)
             finally:
                 view.is_working = False
                 view.end_thread()
