@@ -104,8 +104,8 @@ class Known:
     before: Any
     is_put: bool = False
     is_watched: bool = True
-    """Whether to look for changes that the handler did not put. False once another object was put
-    in its place."""
+    """Whether to look for changes that the handler did not put. False once user code
+    has put it with ndb itself (`person.put()`), or its put became a new entity."""
 
 
 @dataclass

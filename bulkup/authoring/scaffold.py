@@ -21,7 +21,7 @@ from bulkup.core.errors import UsageError
 from bulkup.core.limits import MAX_NAME_BYTES, is_reserved
 
 MAX_NAME = 100
-"""In characters. This leaves room for a number and `test_` in the name of a file."""
+"""In characters. For ASCII, this leaves room for a number and `test_` in the name of a file."""
 
 
 def scaffold(new: NewUpdater, folder: Path, number: str = "") -> dict[Path, str]:

@@ -19,7 +19,8 @@ class WriteSink:
     """The handled entity. It is written most often, and `put` does not have to check it."""
 
     may_change_after_put = True
-    """The handler may still run after a put of the entity. False for functions: they return it."""
+    """The handler may still run after a put of the entity. False once a function
+    has returned it (not while a generator runs)."""
 
     reads: Any = None
     """Where the updater's client records what the handler reads (`datastore/reads.py`)."""

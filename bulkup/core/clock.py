@@ -21,7 +21,7 @@ class Clock:
     server's time: the clocks of two machines may be hours apart."""
     sleep: Callable[[float], None] = time.sleep
     elapsed: Callable[[], float] = _elapsed
-    """Seconds on a clock that is never adjusted, the same for all processes of this machine. Unlike
+    """Seconds on a clock that nobody sets, the same for all processes of this machine. Unlike
     `monotonic` it also counts while the machine is suspended."""
 
     def now(self) -> datetime:

@@ -20,6 +20,5 @@ def visible(text: str) -> str:
 
 
 def assignment(name: str, value: str) -> str:
-    """`sep=-`, but `sep=' '`: quotes would be odd in the first, and a space is invisible without
-    them."""
+    """`sep=-`, but `sep=' '`: quoted only if a reader would not see the value otherwise."""
     return f"{name}={visible(value)}"

@@ -117,7 +117,8 @@ def _variables(target: Target, containment: Containment) -> dict[str, str]:
     if not target.info.is_real:
         variables[EMULATOR_VARIABLE] = _address(target.client)
     said = next((os.environ[name] for name in PROJECT_VARIABLES if os.environ.get(name)), None)
-    # Not if a program has called `bulkup.run` on a server: its other threads make clients, too.
+    # Not if a program has called `bulkup.run` and the target is a server: the program's other
+    # threads make clients, too.
     if said != target.info.project and (containment.owns_process or target.info.local):
         variables |= dict.fromkeys(PROJECT_VARIABLES, target.info.project)
     return variables

@@ -147,8 +147,8 @@ def _find_changed_values(
 ) -> bool:
     """Collect the properties that changed or are new, if index flags and meanings were not read.
 
-    Returns whether the message may be patched in place. What was read inside a nested entity refers
-    to the message of its property, so it may not if one of those has changed.
+    Returns whether the message may be patched in place. False if a nested entity or
+    array has changed: values that were read inside it still refer to its property's old message.
     """
     seen, properties = entity._seen, entity._properties
     independent = True

@@ -30,7 +30,7 @@ MAX_STATE_WATCH_S = 10.0
 machine it may have to wait for its turn."""
 
 CLOSES_WITHIN_S = 5.0
-"""How long gRPC may take to cancel the calls of a channel that is closed; usually under 1 ms."""
+"""How long to wait for gRPC to close a channel after Ctrl-C; usually under 1 ms."""
 
 REFRESH_TIMEOUT_S = 10.0
 """How long a request for a new token may take. Nothing else is done meanwhile."""
@@ -149,7 +149,8 @@ def close_channel(channel: Any, *, interrupted: bool = False) -> None:
     """Close a channel that `ready_future` may have watched. Its calls in flight are cancelled.
 
     `interrupted`: Ctrl-C came while gRPC was sending a call. If gRPC had not yet started the thread
-    that receives the answer, the call never ends, and gRPC would wait for it forever.
+    that receives the answer, the call never ends, and gRPC would wait for it forever. So the
+    channel is closed by a thread, which is left behind after CLOSES_WITHIN_S.
 
     The future's thread watches the channel for another 0.2 s after the future is done, and dies
     with a traceback if the channel is closed meanwhile. There is no public way to wait for it.

@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     from bulkup.datastore.rpc import Rpc
 
 
+_NO_ANSWER = (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED)
+
+
 def explained_error(rpc: Rpc, error: CallError) -> BulkupError:
     """`explain` an error of a call on this connection. If the call was given up because the user
     asked to stop, that is not an outage, so return a StopAskedError."""
-    stopped_by = rpc.retry_policy.stopped_by
-    if error.worth_another_try and (asked := stopped_by(f"while {rpc.address} did not answer")):
-        return asked
+    if error.worth_another_try:
+        is_silent = error.code in _NO_ANSWER
+        why = f"{rpc.address} did not answer" if is_silent else f"calls failed ({error.code.name})"
+        if asked := rpc.retry_policy.stopped_by(f"while {why}"):
+            return asked
     return explain(error, address=rpc.address, project=rpc.project, contacted=rpc.contacted)
 
 

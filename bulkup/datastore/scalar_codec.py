@@ -76,7 +76,8 @@ def read_plain(data: bytes) -> Any:
 def rewritten(data: bytes, value: Any) -> bytes | None:
     """Serialize another value of exactly the same type, with the index flag of `data` kept.
 
-    The result equals `data` if that holds the value. None if one of the two is not plain, or null.
+    Returns bytes equal to `data` if it already holds the value. Returns None if `data` or the value
+    is not plain, or is null.
     """
     type_ = type(value)
     rewrite = _REWRITERS.get(type_)

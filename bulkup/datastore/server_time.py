@@ -30,7 +30,7 @@ class ServerTime:
         return self._elapsed() + self._offset
 
     def elapsed(self) -> float:
-        """Seconds on a clock of this machine that is never adjusted."""
+        """Seconds on a clock of this machine that nobody sets."""
         return self._elapsed()
 
     def learn(self, timestamp: Any) -> None:

@@ -203,8 +203,8 @@ class Checkpoint(Outcomes, MadeKeys, RangeWrites, Retries, Runners, Undone):
         )
 
     def catch_up(self, counts: Counts) -> None:
-        """Add the work in `counts` that Datastore knows of and this file does not, because it is
-        new or lost its last writes."""
+        """Add the work in `counts` that Datastore knows of and this file does not, because the
+        file is new or lost its last writes."""
         missing = counts - self.done()
         if missing.handled > 0:
             with self._step():

@@ -97,7 +97,7 @@ def _place_for(one: SharedWrite, ordered: Sequence[SharedWrite]) -> int | None:
     there = None
     for number, other in enumerate(ordered):
         if other.before == one.content and there != other.before:
-            return number  # no write before `other` left what it found
+            return number  # the write right before `other` did not leave what `other` found
         there = other.content
     for number in range(len(ordered) - 1, -1, -1):
         if ordered[number].content == one.before:

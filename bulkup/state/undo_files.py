@@ -1,7 +1,8 @@
 """The files of a run's undo log: each runner appends to a file of its own.
 
 A frame consists of its length and its content, compressed by zlib, whose checksum detects damage. A
-frame that was cut off by a kill or a power loss is the last one: nothing was written after it.
+frame that was cut off by a kill or a power loss is the last one in its file: nothing was written to
+that file after it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from bulkup.web.regions import Region, region
 from bulkup.web.render import render
 
 MOST_ROWS = 200
-"""The latest runs; a search finds the others."""
+"""How many runs are shown, the latest ones; a search finds the others."""
 
 
 @dataclass(frozen=True)

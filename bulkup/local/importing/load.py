@@ -206,7 +206,7 @@ class Loading:
         self._in_part: int = earlier.get("in_part", 0)
         """How many entities of that file's part were read, including those of the file."""
         self._bytes: int = earlier.get("bytes", 0)
-        """Total size of the files before that file."""
+        """Total size of the files before that file that were read."""
         self._read: int = earlier.get("read", 0)
         """Entities that were read."""
         self._unread: int = earlier.get("unread", 0)
@@ -229,10 +229,10 @@ class Loading:
             file = files[self._file]
             if self._selection.may_hold(file.part):
                 self._load(file)
+                self._bytes += file.size
             elif self._is_last_of_part(file):
                 self._unread += file.part.entities or 0
             self._file, self._in_file = self._file + 1, 0
-            self._bytes += file.size
         self._flush()
         self._watch(self._read, self._bytes)
         self._check_some()
