@@ -24,7 +24,7 @@ def explained_error(rpc: Rpc, error: CallError) -> BulkupError:
     asked to stop, that is not an outage, so return a StopAskedError."""
     if error.worth_another_try:
         is_silent = error.code in _NO_ANSWER
-        why = f"{rpc.address} did not answer" if is_silent else f"calls failed ({error.code.name})"
+        why = f"{rpc.address} did not answer" if is_silent else f"calls failed ({error.code_name})"
         if asked := rpc.retry_policy.stopped_by(f"while {why}"):
             return asked
     return explain(error, address=rpc.address, project=rpc.project, contacted=rpc.contacted)

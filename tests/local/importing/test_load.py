@@ -127,9 +127,13 @@ def test_parts_that_hold_nothing_wanted_are_not_read(path: Path) -> None:
             [[], [entity("Toy", n, namespace="n") for n in (1, 2)]],
         ),
     )
-    report = load_export(path, export, Selection(kinds=("Toy",), namespaces=("n",)))
+    seen: list[tuple[int, int]] = []
+    wanted = Selection(kinds=("Toy",), namespaces=("n",))
+    report = load_export(path, export, wanted, watch=lambda *at: seen.append(at))
     assert (report.entities, report.left_out, report.exported) == (2, 4, 6)
     assert [file for file, _ in export.read_files] == ["output-3", "output-4"]
+    # What is not read is in no total either.
+    assert seen[-1] == (2, sum(one.size for one in export.files if wanted.may_hold(one.part)))
 
 
 def test_a_sample_has_whole_entity_groups_and_a_larger_one_has_those_of_a_smaller(
