@@ -123,7 +123,7 @@ _TITLES = ("Run", "State", "Started", "Took", "Handled")
 
 
 def _lines(runs: Sequence[ListedRun | DamagedRun], now: datetime) -> list[str]:
-    """A row of aligned cells for each run, and below it what does not fit there at 80 columns."""
+    """One line of aligned cells per run, followed by what 80 columns have no room for."""
     from bulkup.cli.tables import console
     from bulkup.report.text import clean
 

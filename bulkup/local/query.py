@@ -1,4 +1,4 @@
-"""A checked `Query` message: what the query asks for, independent of what is stored."""
+"""Checks a `Query` message and compiles it to what it asks for, without looking at the data."""
 
 from __future__ import annotations
 

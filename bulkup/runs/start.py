@@ -133,7 +133,7 @@ class _Beginning:
     once: bool
     on_found: Callable[[RunRecord], None]
     in_group: bool
-    """The run belongs to a group, which keeps track of what is done."""
+    """The run belongs to a group, whose record says which namespaces are done."""
     cutting: Cutting
 
     @property

@@ -147,7 +147,7 @@ def _own_name(record: RunRecord) -> str:
 
 
 def total_of(plan: RangePlan, ranges: Iterable[RunRecord]) -> Counts:
-    """The counts of what is done in the whole run."""
+    """The counts of the whole run so far."""
     total = plan.base
     for record in ranges:
         total = total + record.counts

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 
 import pytest
 
@@ -221,6 +222,33 @@ def test_a_runner_that_never_ends_is_left_alone_when_datastore_is_gone(
         assert "Traceback" not in said
         proxy.faults = lambda _: Pass()
         beam_shell.environment["DATASTORE_EMULATOR_HOST"] = proxy.address
+        assert beam_shell.bulkup("resume").code == 0
+    beam_shell.once()
+
+
+def test_ctrl_c_while_datastore_is_gone_leaves_the_job_of_a_service(
+    beam_shell: BeamShell, embedded: Server
+) -> None:
+    beam_shell.seed(embedded, 40)
+    is_missed = threading.Event()
+
+    def gone(_: Seen) -> Action:
+        is_missed.set()
+        return Refuse(StatusCode.UNAVAILABLE)
+
+    with proxy_to(embedded.host) as proxy:
+        beam_shell.environment["DATASTORE_EMULATOR_HOST"] = proxy.address
+        runner = ("--runner=tests.beam.runners.Service",)
+        process = beam_shell.begin_run("--ranges", 2, "--retry-for", 1, runner=runner)
+        beam_shell.await_look(process)
+        proxy.faults = gone
+        assert is_missed.wait(100)
+        process.send_signal(signal.SIGINT)
+        result = ended(process, 100)
+        assert result.code == 130, result
+        assert "detached: job job-1 keeps running" in result.err
+        assert "Traceback" not in result.err
+        proxy.faults = lambda _: Pass()
         assert beam_shell.bulkup("resume").code == 0
     beam_shell.once()
 

@@ -1,5 +1,5 @@
-"""Datastore becomes unavailable for good during a run in ranges: the process ends after the retry
-time, says why, and the run can be resumed."""
+"""Datastore never comes back during a run in ranges: the process ends after `--retry-for`, says
+why, and the run can be resumed."""
 
 from __future__ import annotations
 

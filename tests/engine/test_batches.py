@@ -124,6 +124,20 @@ def test_an_entity_named_before_the_batch_raised_stays_failed(embedded: Server, 
     assert "each of the 2 alone" in warning
 
 
+def test_a_batch_that_names_all_and_raises_is_not_called_again(embedded: Server, run: Run) -> None:
+    class Raises(Batched):
+        def work(self, entities: list[Entity]) -> None:
+            for entity in entities:
+                self.fail(entity, "named")
+            raise ValueError("all")
+
+    fill(embedded, "Thing", 3, n=0)
+    report = run(embedded, Raises, max_failures=-1)
+    assert [failure.error for failure in report.failures] == ["named"] * 3
+    assert Raises.sizes == [3]
+    assert report.warnings == ()
+
+
 def test_what_an_entity_writes_lands_or_fails_with_it(embedded: Server, run: Run) -> None:
     class Children(Batched):
         def work(self, entities: list[Entity]) -> None:

@@ -59,7 +59,7 @@ class PlannedTask:
     sample: int | None
     """How many entities to handle; None: all."""
     seed: int = 0
-    """The seed of what is drawn at random. The same data with the same seed gives the same plan."""
+    """The random seed: the same seed and the same data give the same plan."""
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,11 @@ def test_killed_with_several_shards_at_work(tmp_path: Path, server: Server) -> N
 def test_a_killed_run_leaves_no_orphan_even_in_the_middle_of_a_long_handler(
     tmp_path: Path, embedded: Server
 ) -> None:
-    both = "[time.sleep(0.02) for _ in iter(lambda: len(os.listdir('pids')) == 2, True)]"
-    killed = "os.kill(os.getppid(), signal.SIGKILL); time.sleep(3000)"
-    shell = happening(tmp_path, embedded, f"{both}; {killed}")
+    happens = """while len(os.listdir("pids")) < 2:
+                    time.sleep(0.02)
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(3000)"""
+    shell = happening(tmp_path, embedded, happens)
     assert ended(shell.begin(*OPTIONS)).code == -signal.SIGKILL
     assert len(workers(shell)) == 2
     until(lambda: not any(is_alive(pid) for pid in workers(shell)))
